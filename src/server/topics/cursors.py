@@ -10,23 +10,23 @@ from .log import LatestLog, Log
 
 
 class Ids(Protocol):
-    """The mapping between positions in one log and cursors; used under the topic's lock."""
+    """The mapping between positions in one log and cursors. The caller holds the topic's lock."""
 
     def cursor(self, log: Log, position: int) -> str:
-        """Return the cursor to resume from after this position."""
+        """Return the cursor with which a client resumes after a position."""
 
     def position(self, log: Log, cursor: str) -> int | None:
         """Return the position that a cursor names; None if the cursor is not of this log.
 
-        At a position before the floor, entries are gone. At a position past the head, the entry has
-        not arrived yet.
+        Entries after a position before the floor were dropped. The entry at a position past the
+        head has not arrived yet.
         """
 
 
 class EpochIds:
     """The cursors of a log in this process: a random epoch, and the position.
 
-    The epoch distinguishes them from the cursors of any other log, and of any other process.
+    The epoch distinguishes these cursors from those of other logs and other processes.
     """
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class EpochIds:
         self._epoch = token_urlsafe(8)
 
     def cursor(self, log: Log, position: int) -> str:
-        """Return the cursor to resume from after this position."""
+        """Return the cursor with which a client resumes after a position."""
         return f"{self._epoch}-{position}"
 
     def position(self, log: Log, cursor: str) -> int | None:
@@ -52,7 +52,7 @@ class StreamIds:
     """The cursors of a shared log: the ids of its entries, a time and a number."""
 
     def cursor(self, log: Log, position: int) -> str:
-        """Return the cursor to resume from after this position."""
+        """Return the cursor with which a client resumes after a position."""
         entry = log.newest_to(position)
         return log.floor_id if entry is None else entry.stream_id
 
@@ -61,12 +61,12 @@ class StreamIds:
         if not STREAM_ID.fullmatch(cursor):
             return None
         if place_of(cursor) < place_of(log.floor_id):
-            return log.floor - 1  # entries after it are gone
+            return log.floor - 1  # entries after this cursor were dropped
         if place_of(cursor) > place_of(log.head_id):
             return log.head + 1
         position = log.newest_by(place_of(cursor), lambda entry: place_of(entry.stream_id))
-        # An unknown id between two others was lost in a failover, with the entries after it. In a
-        # LatestLog it may be the id of an entry that a newer one of its key has replaced.
+        # An unknown id between two known ones was lost in a failover, with the entries after it. In
+        # a LatestLog it may belong to an entry that a newer entry with the same key has replaced.
         if isinstance(log, LatestLog) or self.cursor(log, position) == cursor:
             return position
         return None

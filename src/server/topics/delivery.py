@@ -22,9 +22,9 @@ class Delivery:
             under the topic's lock.
         offset: the weight of all entries up to the position.
         base: the position after which entries are kept, for subscriptions that are caught up or
-            have not begun; under the topic's lock.
-        new: subscriptions that have not begun; under the topic's lock.
-        subscriptions: the number of subscriptions; under the topic's lock.
+            have not begun; the topic's lock protects the attribute.
+        new: subscriptions that have not begun; the topic's lock protects the attribute.
+        subscriptions: the number of subscriptions; the topic's lock protects the attribute.
     """
 
     __slots__ = (
@@ -57,8 +57,10 @@ class Delivery:
         self._piece, self._pieces = topic.sizes.piece, topic.sizes.pieces
         self._totals = totals
         self._caught_up: dict[Encoding, set[TopicSubscription]] = {}
-        self._joining: list[TopicSubscription] = []  # ahead of the loop's position
-        self._scheduled = False  # True while one call of _deliver is scheduled; under the lock
+        # The subscriptions that are ahead of the loop's position.
+        self._joining: list[TopicSubscription] = []
+        # True while a call of _deliver is scheduled; the topic's lock protects it.
+        self._scheduled = False
         self._fan_out: Iterator[bool] | None = None
 
     def schedule(self) -> None:
@@ -89,9 +91,9 @@ class Delivery:
         self.has_begun(subscription)
 
     def advance(self, subscription: TopicSubscription) -> None:
-        """Owner: send the next entries of a subscription, as far as the socket accepts them.
+        """Owner: send as many of a subscription's next entries as the socket accepts.
 
-        After some pieces other clients have their turn.
+        After a number of pieces, the loop serves other clients.
         """
         peer = subscription.peer
         timing = self._topic.timing
@@ -113,7 +115,7 @@ class Delivery:
             peer.notify_when_sent = True
 
     def finish(self, subscription: TopicSubscription) -> None:
-        """Owner: send all entries published so far, as far as the socket accepts them."""
+        """Owner: send as many of the published entries as the socket accepts."""
         if subscription.caught_up:
             self.start_lagging(subscription)
         while not subscription.peer.has_unsent:
@@ -162,7 +164,8 @@ class Delivery:
             if subscription.removed:
                 return None
             if subscription.position > to:
-                self._joining.append(subscription)  # the scheduled delivery will reach it
+                # The scheduled delivery will reach the subscription.
+                self._joining.append(subscription)
                 return None
             topic.unmark_lagging(subscription)
             position = max(subscription.position, log.floor)
@@ -182,13 +185,13 @@ class Delivery:
             if subscription.position == self.position:
                 subscription.caught_up = True
                 self._caught_up.setdefault(subscription.encoding, set()).add(subscription)
-                topic.trim()  # drop the entries that were kept for it
+                topic.trim()  # drop the entries that were kept for this subscription
             else:
                 topic.mark_lagging(subscription)
         return (entries, notice) if entries or notice else None
 
     def _deliver(self) -> None:
-        """Owner: send new entries, to some clients at a time; at most one call is scheduled."""
+        """Owner: send new entries to a batch of clients; at most one call is scheduled."""
         try:
             if self._fan_out is None:
                 self._fan_out = self._send_to_all()
@@ -211,7 +214,7 @@ class Delivery:
             self.loop.call_safely(subscription.advance)
 
     def _raise_base(self) -> None:
-        """Under the topic's lock: stop keeping entries that no subscription here needs."""
+        """Under the topic's lock: stop keeping entries that no subscription on this loop needs."""
         if self._fan_out is None and not self.new:
             self.base = self.position
             self._topic.trim()
@@ -228,7 +231,7 @@ class Delivery:
         if overtaken:
             yield from self._overtake_all(before)
             return
-        # A loop is called without new entries only for events that a closed topic has refused.
+        # A call without new entries means that a closed topic has refused events.
         assert entries or not self._caught_up
         replaced = self.position - before - len(entries)
         groups = [tuple(members) for members in self._caught_up.values()]
@@ -256,9 +259,9 @@ class Delivery:
         """Send new entries to caught-up subscriptions with the same encoding.
 
         Args:
-            members: the subscriptions. One that has advanced by itself is left out.
+            members: the subscriptions. A subscription that has already advanced is skipped.
             entries: the entries.
-            before: the position before them.
+            before: the position before the entries.
             replaced: the number of entries that the log has replaced in between.
 
         Returns:
@@ -283,7 +286,7 @@ class Delivery:
         for number, items, sent in incomplete:
             subscription = due[number]
             peer = subscription.peer
-            if items is None and peer.has_unsent:  # it is sent the entries later
+            if items is None and peer.has_unsent:  # the client receives the entries later
                 subscription.position = before
                 subscription.dropped -= replaced
                 count -= 1
@@ -304,7 +307,7 @@ class Delivery:
     def _overtake_all(self, before: int) -> Iterator[bool]:
         """Apply the policy to the caught-up subscriptions, which the floor has passed.
 
-        The loop was too slow to send the entries. This yields after each batch.
+        The loop was too slow to send the entries. The generator yields after each batch.
         """
         members = [one for group in self._caught_up.values() for one in group]
         batch = self._batch
@@ -334,7 +337,7 @@ class Delivery:
             subscription.receiver.topic_ended(subscription)
 
     def _abandon(self) -> None:
-        """Abort all caught-up subscribers after a failed fan-out, so that none misses events."""
+        """Abort all caught-up subscribers after an internal error, so that no loss is silent."""
         for members in tuple(self._caught_up.values()):
             for subscription in tuple(members):
                 self.loop.call_safely(subscription.peer.abort)

@@ -1,4 +1,4 @@
-"""The encodings of a topic's entries: one per kind of client, not one per client."""
+"""The encodings of a topic's entries, one for each kind of client."""
 
 from __future__ import annotations
 
@@ -32,27 +32,27 @@ def text_of(entry: Entry) -> bytes:
 class Encoding(ABC):
     """The encoding for one kind of client; any thread may use it.
 
-    Encoding a large event takes long, and compressing it takes longer. So the publishing thread
-    does that, for the kinds of clients that are subscribed: see :meth:`prepare`. It does not know
-    the id yet, so an encoding that contains the id prepares the rest. A loop compresses no large
-    event: a client of a new kind receives it uncompressed.
+    Encoding a large event takes long, and compression takes longer. So the publishing thread
+    encodes for the kinds of clients that are subscribed: see :meth:`prepare`. The id does not exist
+    yet, so an encoding with the id prepares only the rest. A loop never compresses a large event: a
+    client of a new kind receives it uncompressed.
 
     Attributes:
-        is_per_client: True if it belongs to one client; :meth:`sent` is called then.
-        is_shared: True if the socket of each client is sent the same bytes.
+        is_per_client: True if the encoding belongs to one client; then :meth:`sent` is called.
+        is_shared: True if all clients receive the same bytes on their sockets.
     """
 
     is_per_client = False
     is_shared = True
 
     def sent(self, topic: str, entries: Sequence[Entry]) -> None:  # noqa: B027 - most keep nothing
-        """Note that the client has been sent these entries."""
+        """Record that the client has been sent the entries."""
 
     def prepare(self, topic: str, entry: Entry) -> None:  # noqa: B027 - some have nothing to do
-        """The publishing thread of a large entry: do the expensive work in advance."""
+        """The publishing thread of a large entry: encode and compress it in advance."""
 
     def forget(self, topic: str) -> None:  # noqa: B027
-        """Note that the client is not subscribed to a topic any more."""
+        """Record that the client is no longer subscribed to a topic."""
 
     def block(self, topic: str, entries: Sequence[Entry]) -> bytes:
         """Return several encoded entries as one bytes object; each is encoded once."""
@@ -64,7 +64,7 @@ class Encoding(ABC):
         """Return an entry's encoding, which the first call creates."""
         encoded = entry.encoded.get(self)
         if encoded is None:
-            # If two loops encode it at the same time, both use the first result.
+            # If two loops encode an entry at the same time, both use the first result.
             encoded = entry.encoded.setdefault(self, self._encode_any(topic, entry))
         return encoded
 
@@ -145,7 +145,7 @@ class StreamOfMany(EventStreamEncoding):
 
     def encode(self, topic: str, entry: Entry) -> bytes:
         moved = self._place.move(topic, entry.id or "")
-        if entry.is_large:  # its encoding begins with the id
+        if entry.is_large:  # the encoding of an entry begins with its id
             body = EVENT_STREAM.once(topic, entry).partition(b"\n")[2]
         else:
             body = BODIES.once(topic, entry)
@@ -162,7 +162,7 @@ class StreamOfMany(EventStreamEncoding):
         self._place.forget(topic)
 
     def expect_only(self, topics: Collection[str]) -> None:
-        """Note that the stream will subscribe to no other topic of its last id."""
+        """Record that the stream will not subscribe to any other topic of its last id."""
         self._place.expect_only(topics)
 
     def gap(self, topic: str, cursor: str, oldest: str) -> bytes:
@@ -188,7 +188,7 @@ def encode_id(cursor: str) -> bytes:
 def encode_end() -> bytes:
     """Return the last block of a stream that ends for good.
 
-    It has an event type and no data. So a browser dispatches no event, and only keeps the id; htmx
+    The block has an event type and no data. So a browser only stores the id, without an event. htmx
     4 triggers the event, and does not reconnect if its element has ``hx-sse:close="end"``.
     """
     return b"event: end\n" + encode_id(END)
@@ -279,8 +279,8 @@ def message_encoding(deflate: PerMessageDeflate | None, envelope: bool) -> Messa
     events uncompressed, which RFC 7692 section 6 allows for any message.
     """
     if deflate is not None:
-        # The parameters of the client's direction do not matter here. A window below the negotiated
-        # size is valid, and few sizes keep the number of encodings small.
+        # The parameters of the client's direction have no effect. A window below the negotiated
+        # size is valid, so only a few sizes are used, which keeps the number of encodings small.
         window = deflate.server_max_window_bits
         deflate = (
             replace(

@@ -10,14 +10,14 @@ from wsframe.sse import check_event
 
 from .ids import check_topic_id
 
-# The maximum bytes of the name of a topic, an event type or a key.
+# The maximum size of the name of a topic, an event type or a key, in bytes.
 MAX_NAME = 1024
-# The maximum number of bytes of an event that a loop encodes and compresses.
+# The maximum size of an event that a loop encodes and compresses, in bytes.
 LARGE = 32 * 1024
 CONTROLS = bytes(range(32))
-# The memory of an entry besides its texts: the object, its id, and its items in the log's tables.
+# The memory of an entry besides its texts, in bytes: the object, its id, and the log's tables.
 ENTRY_COST = 512
-# The memory of an encoding besides its bytes.
+# The memory of an encoding's object, in addition to its content, in bytes.
 ENCODING_COST = 256
 
 
@@ -34,12 +34,12 @@ class Entry:
         oldest: the id of the entry after a gap, if this entry is a gap in a shared log.
         key: the key that the event updates, for the policy "latest".
         retry: the reconnection time of an EventSource, in milliseconds.
-        last: True if the entry closes the topic; it is not an event then.
+        last: True if the entry closes the topic. Such an entry is not an event.
         size: bytes of the data and of the texts of the publisher.
-        cost: bytes of memory, without the encodings.
+        cost: the memory of the entry without its encodings, in bytes.
         encodings_cost: bytes of memory for the encodings, when they were last counted.
         position: the position in the log; 0 before it is appended.
-        published: the time at which it was appended, on the monotonic clock.
+        published: the time at which the entry was appended, on the monotonic clock.
         encoded: the encodings made so far.
     """
 
@@ -101,11 +101,11 @@ class Entry:
 
     @property
     def is_large(self) -> bool:
-        """True if encoding it takes too long for a loop."""
+        """True if encoding the entry takes too long for a loop."""
         return len(self.payload) > LARGE
 
     def largest_encoding(self) -> int:
-        """Return the maximum bytes of an encoding of the data, without the other fields.
+        """Return the maximum size of an encoding of the data, without the other fields, in bytes.
 
         An event stream repeats the field name on each line. In the JSON of an envelope a control
         character takes six bytes, a quotation mark and a backslash two.
@@ -136,7 +136,7 @@ def size_of(text: str) -> int:
 
 
 def check_name(what: str, name: str) -> None:
-    """Check a name that is stored, and may come from a client.
+    """Check a name that is stored, and that a client may have sent.
 
     Args:
         what: the kind of the name, for the error message.
@@ -184,7 +184,8 @@ def as_entry(
         event = item.event if event is None else event
         id = item.id if id is None else id  # noqa: A001
         retry, item = item.retry, item.data
-    # Methods of the user's classes run here, never on a loop or under a topic's lock.
+    # This code may call methods of the user's classes, so it never runs on a loop or under a
+    # topic's lock.
     event, id, key = map(plain, (event, id, key))  # noqa: A001
     check_names(event, id, key)
     if isinstance(item, (bytes, bytearray, memoryview)):
@@ -193,7 +194,7 @@ def as_entry(
 
 
 def plain(text: str | None) -> str | None:
-    """Return the characters of a ``str``, without calling methods of a user's subclass."""
+    """Return a plain ``str``, without calling methods of a user's subclass."""
     return None if text is None else str.__str__(text)
 
 

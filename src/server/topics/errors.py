@@ -6,7 +6,7 @@ from wsframe import WSFrameError
 
 
 class BrokerUnavailable(WSFrameError):  # noqa: N818 - the name says enough
-    """The broker does not answer, or too many events wait for it; a later call may succeed.
+    """The broker does not answer, or too many events wait for the broker; a later call may succeed.
 
     >>> def report(topic, text):
     ...     try:
@@ -31,7 +31,7 @@ class BrokerRefused(WSFrameError):  # noqa: N818
 
 
 class EventsLost(WSFrameError):  # noqa: N818
-    """Published events were not stored by the broker, and will not be.
+    """Published events were not stored by the broker, and are lost.
 
     >>> app = App()
     >>> published = app.topic("news").publish("hello")

@@ -8,12 +8,12 @@ import re
 # receives 204 (WHATWG HTML sections 9.2.2 and 9.2.3). So a request with this id receives 204, from
 # any process and at any time.
 END = ":end"
-# The maximum bytes of an id: it must fit into a request header, or into a query, which encodes a
-# byte in up to three characters.
+# The maximum size of an id in bytes. An id must fit into a request header, and into a query, which
+# encodes a byte in up to three characters.
 MAX_ID = 1024
-# A field value contains no control characters, and no space at either end (RFC 9110 section 5.5).
+# A valid field value: no control characters, and no space at either end (RFC 9110 section 5.5).
 NO_HEADER = re.compile(r"[\x00-\x1f\x7f]|\A | \Z")
-# An id of a shared log: a time and a number.
+# The form of an id in a shared log: a time and a number.
 STREAM_ID = re.compile(r"([0-9]{1,20})-([0-9]{1,20})")
 
 

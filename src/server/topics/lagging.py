@@ -1,4 +1,4 @@
-"""The lagging subscriptions of a topic, which have not been sent the whole log."""
+"""The lagging subscriptions of a topic, whose clients have not been sent the whole log."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from .subscription import TopicSubscription
 
 
 class Lagging:
-    """Subscriptions by position, to find the ones that the end of the log passes.
+    """Subscriptions by position, to find those whose next entry the log drops.
 
-    Not thread-safe: used under the lock of one topic.
+    Not thread-safe: the caller holds the topic's lock.
 
     Attributes:
         count: the number of subscriptions.
@@ -26,7 +26,7 @@ class Lagging:
         self.count += 1
 
     def take(self, subscription: TopicSubscription, floor: int) -> None:
-        """Remove a subscription, which :meth:`move` may have moved to the floor."""
+        """Remove a subscription, whose position :meth:`move` may have changed to the floor."""
         for position in (subscription.position, floor):
             waiting = self._at.get(position)
             if waiting is not None and subscription in waiting:
@@ -42,7 +42,7 @@ class Lagging:
 
     def passed(self, old_floor: int, floor: int) -> list[int]:
         """Return the positions of subscriptions that the floor has passed."""
-        # Look through the smaller set: the floor may have moved by one, or by millions.
+        # The smaller set is searched, because the floor may have moved by one or by millions.
         gone = range(old_floor, floor)
         positions = gone if len(gone) < len(self._at) else tuple(self._at)
         return [here for here in positions if here in self._at and here < floor]

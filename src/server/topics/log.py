@@ -1,4 +1,4 @@
-"""The log of a topic: its published entries, within bounds."""
+"""The log of a topic: its published entries, with limits on number, size and age."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Any
 from .entry import Entry
 from .sizes import DEFAULT_SIZES
 
-# The weight of an entry besides its bytes, as a measure of work.
+# The weight of an entry is its size plus this number, as a measure of work.
 ENTRY_WEIGHT = 64
-# The maximum number of entries that a loop forgets at once.
+# The maximum number of entries that a loop drops in one call.
 TRIM_SLICE = 256
-# The memory of a topic beyond its history: for the newest event, lagging clients and encodings.
+# The memory of a topic beyond its history, for the newest event, lagging clients and encodings.
 SPARE_BYTES = 2 << 20
 
 
@@ -26,11 +26,11 @@ class Bounds:
 
     Attributes:
         history: the maximum number of events kept for clients that reconnect.
-        max_bytes: the maximum bytes of these events, and of events kept for slow clients.
+        max_bytes: the maximum size of these events, and of events kept for slow clients, in bytes.
         max_age: the maximum age of these events, in seconds.
 
-    In memory an event takes more than its bytes. With any events and any clients, a topic takes at
-    most three times ``max_bytes``, and 8 MiB. The other properties are the parts of that.
+    In memory an event takes more than its size. With any events and any clients, a topic takes at
+    most three times ``max_bytes`` plus 8 MiB. The other properties are the parts of this limit.
     """
 
     history: int = 256
@@ -45,7 +45,7 @@ class Bounds:
 
     @property
     def largest_event(self) -> int:
-        """The maximum bytes of an event, in its largest encoding."""
+        """The maximum size of an event in its largest encoding, in bytes."""
         return self.max_bytes + SPARE_BYTES
 
     @property
@@ -62,7 +62,7 @@ class Bounds:
 class Log:
     """Entries in order; the first entry ever appended has position 1, the next one position 2.
 
-    Not thread-safe: used under the topic's lock.
+    Not thread-safe: the caller holds the topic's lock.
 
     Args:
         bounds: the limits of the log.
@@ -73,12 +73,12 @@ class Log:
 
     Attributes:
         head: the position of the newest entry; 0 before the first.
-        floor: the position of the newest forgotten entry; all entries after it are kept.
-        size: bytes of the kept entries.
-        cost: their bytes of memory, without encodings.
+        floor: the position of the newest dropped entry; all later entries are kept.
+        size: the size of the kept entries, in bytes.
+        cost: the memory of the kept entries without encodings, in bytes.
         encodings_cost: bytes of memory of the encodings, when they were last counted.
         offset: the weight of all entries ever appended.
-        ended: True if the newest entry is the last one; it is kept, and is not an event.
+        ended: True if the newest entry closes the topic. This entry is kept, and is not an event.
         floor_id: the id of the floor in a shared log.
         head_id: the id of the head in a shared log.
     """
@@ -103,8 +103,9 @@ class Log:
         self.offset: int = offset
         self.ended: bool = False
         self._entries: OrderedDict[int, Entry] = OrderedDict()
-        self._encoded: OrderedDict[int, Entry] = OrderedDict()  # entries with encodings
-        self._published_ids: dict[str, int] = {}  # positions by ids that publishers chose
+        self._encoded: OrderedDict[int, Entry] = OrderedDict()  # the entries that have encodings
+        # The positions of entries, by ids that publishers chose.
+        self._published_ids: dict[str, int] = {}
         self._published_id_of_floor: str | None = None
 
     def successor(self, floor_id: str) -> Log:
@@ -138,9 +139,10 @@ class Log:
         return next(iter(self._entries.values()), None)
 
     def after(self, position: int, to: int, weight: float = inf) -> tuple[list[Entry], int]:
-        """Return the entries in (position, to], and the position reached.
+        """Return the entries after ``position`` up to ``to``, and the last one's position.
 
-        They end before the weight is exceeded; an entry that exceeds it alone is returned alone.
+        The entries end before their weight is exceeded. A single entry of more weight is returned
+        alone.
         """
         entries: list[Entry] = []
         for entry in self._between(position, to):
@@ -154,7 +156,7 @@ class Log:
         return map(self._entries.__getitem__, range(max(position, self.floor) + 1, to + 1))
 
     def newest_to(self, position: int) -> Entry | None:
-        """Return the newest entry up to a position; None if it is forgotten."""
+        """Return the newest entry up to a position; None if it was dropped."""
         if position <= self.floor:
             return None
         return self._entries.get(position) or next(
@@ -163,11 +165,11 @@ class Log:
         )
 
     def newest_by(self, place: Any, order: Callable[[Entry], Any]) -> int:
-        """Return the position of the newest entry whose key is at most this one; else the floor.
+        """Return the position of the newest entry whose key is at most ``place``; or the floor.
 
         Args:
             place: the key.
-            order: returns the key of an entry; keys increase within the log.
+            order: a function that returns the key of an entry; keys increase within the log.
         """
         positions = self._positions()
         index = bisect_right(positions, place, key=lambda here: order(self._entries[here]))
@@ -186,7 +188,7 @@ class Log:
         return max(self.floor, self.end - self.bounds.history)
 
     def count_encodings(self, entries: Iterable[Entry], cost: float = inf) -> None:
-        """Count the encodings of these entries; beyond the bound, forget those of the oldest.
+        """Count the encodings of entries; beyond the limit, drop the oldest entries' encodings.
 
         Args:
             entries: the entries; forgotten ones are ignored.
@@ -203,15 +205,15 @@ class Log:
             self.encodings_cost += entry.count_encodings()
 
     def trim(self, needed: Callable[[Entry], bool], cost: float = inf, count: float = inf) -> bool:
-        """Forget the oldest entries beyond the bounds, up to the first entry that is needed.
+        """Drop the oldest entries beyond the limits, up to the first entry that is needed.
 
         Args:
-            needed: returns True for an entry that must be kept.
+            needed: a function that returns True for an entry that must be kept.
             cost: a limit for the memory of the entries, needed or not, except the newest.
-            count: the maximum number of entries to forget.
+            count: the maximum number of entries to drop.
 
         Returns:
-            False if more entries must be forgotten.
+            False if more entries must be dropped.
         """
         entries, bounds, now = self._entries, self.bounds, self.clock()
         for remaining in range(len(entries) - self.ended, 0, -1):
@@ -263,7 +265,7 @@ class LatestLog(Log):
         super().__init__(bounds, clock, head, offset, floor_id)
         self._spare_positions = spare_positions
         self._newest: dict[str | None, Entry] = {}
-        self._order: list[int] = []  # the positions of all entries, and of some forgotten ones
+        self._order: list[int] = []  # the positions of all entries, and of some dropped ones
 
     def successor(self, floor_id: str) -> LatestLog:
         """Return an empty log that continues this one after the id of its floor."""
@@ -277,7 +279,7 @@ class LatestLog(Log):
         )
 
     def append(self, entry: Entry) -> None:
-        """Append an entry, and forget the entry that it replaces."""
+        """Append an entry, and drop the entry that it replaces."""
         if not entry.last:
             old = self._newest.pop(entry.key, None)
             if old is not None:

@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, urlencode
 
 from .sizes import DEFAULT_SIZES, Sizes
 
-# The memory counted for a position in one topic.
+# The memory that is counted for a position in one topic, in bytes.
 PLACE_COST = 256
 
 
@@ -29,8 +29,8 @@ class Places:
 
     def __init__(self, sizes: Sizes = DEFAULT_SIZES) -> None:
         self.sizes = sizes
-        self._lock = threading.Lock()  # guards the streams, too
-        self._streams: OrderedDict[str, _Stream] = OrderedDict()  # by token
+        self._lock = threading.Lock()  # protects the streams, too
+        self._streams: OrderedDict[str, _Stream] = OrderedDict()  # the streams by token
         self._cost = 0
 
     def find(self, last_id: str) -> Mapping[str, str] | None:
@@ -45,7 +45,7 @@ class Places:
             return stream.at(int(number)) if len(number) < 20 else None
 
     def begin(self, ids: Mapping[str, str]) -> _Stream:
-        """Return a stream with a token, at this place."""
+        """Return a new stream with a token, at a place."""
         with self._lock:
             stream = _Stream(dict(ids), self.sizes.max_moves)
             self._keep(stream)
@@ -59,7 +59,7 @@ class Places:
             return f"?{stream.token}.{number}"
 
     def _keep(self, stream: _Stream) -> None:
-        """Keep a stream as the most recently used one."""
+        """Mark a stream as the most recently used one."""
         known = self._streams.pop(stream.token, None)
         self._cost += stream.cost() - (0 if known is None else stream.counted)
         stream.counted = stream.cost()
@@ -70,24 +70,24 @@ class Places:
 
 
 class _Stream:
-    """The places of one stream so far; under the lock of :class:`Places`."""
+    """The kept places of one stream; the lock of :class:`Places` protects it."""
 
     __slots__ = ("_first", "_ids", "_max_moves", "_moves", "counted", "token")
 
     def __init__(self, ids: dict[str, str], max_moves: int) -> None:
         self.token: str = token_urlsafe(8)
         self.counted: int = 0
-        self._ids = ids  # the ids at the oldest place that is kept
+        self._ids = ids  # the ids at the oldest kept place
         self._max_moves = max_moves
-        self._first = 0  # the number of that place
-        # The change from each place to the next: a topic and its new id.
+        self._first = 0  # the number of the oldest kept place
+        # The changes from each place to the next: a topic and its new id.
         self._moves: deque[tuple[str, str]] = deque()
 
     def cost(self) -> int:
         return PLACE_COST * (len(self._ids) + len(self._moves) + 4)
 
     def move(self, topic: str, new: str) -> int:
-        """Add the next place, where only this topic's id is new; return its number."""
+        """Add the next place, with a new id for one topic; return the place's number."""
         self._moves.append((topic, new))
         if len(self._moves) > self._max_moves:
             self._first += 1
@@ -95,7 +95,7 @@ class _Stream:
         return self._first + len(self._moves)
 
     def at(self, number: int) -> dict[str, str] | None:
-        """Return the ids at a place; None if it is not kept."""
+        """Return the ids at a place; None if the place is not kept."""
         if not 0 <= number - self._first <= len(self._moves):
             return None
         ids = dict(self._ids)
@@ -107,7 +107,7 @@ class _Stream:
     def _apply(ids: dict[str, str], topic: str, new: str) -> None:
         if new:
             ids[topic] = new
-        else:  # a query does not contain it
+        else:  # a query cannot contain this id
             ids.pop(topic, None)
 
 
@@ -128,7 +128,7 @@ class Place:
         self.id: str = ""
         self._places = places
         self._ids: dict[str, str] = dict(ids or {})
-        self._expected = set(self._ids)  # topics that the handler may subscribe to later
+        self._expected = set(self._ids)  # the topics that the handler may subscribe to later
         self._listed: dict[str, str] = {}  # the ids as parts of a query
         self._stream: _Stream | None = None
         if sum(map(len, (*self._ids, *self._ids.values()))) > places.sizes.max_listed:
@@ -137,7 +137,7 @@ class Place:
             self._listed[topic] = urlencode({topic: event_id})
 
     def move(self, topic: str, new: str) -> str:
-        """Set the position in one topic; return the id of the place in all topics."""
+        """Set the position in one topic; return the id for the positions in all topics."""
         self._expected.discard(topic)
         if self._stream is None:
             self._ids[topic] = new
@@ -162,7 +162,7 @@ class Place:
         self._expected.intersection_update(topics)
 
     def forget(self, topic: str) -> None:
-        """Remove a topic to which the stream is not subscribed any more."""
+        """Remove a topic to which the stream is no longer subscribed."""
         if self._stream is not None:
             self.id = self._places.move(self._stream, topic, "")
         else:

@@ -20,8 +20,8 @@ class Published:
     Published(reached=0, queued=0, dropped=0)
 
     Attributes:
-        reached: the number of subscribers that are sent it right away.
-        queued: the number of subscribers that are sent it after earlier events.
+        reached: the number of subscribers that are sent the event at once.
+        queued: the number of subscribers that are sent the event after earlier events.
         dropped: the number of subscribers that lose an event, or their connection, because they are
             too slow.
     """

@@ -1,4 +1,4 @@
-"""The subscriptions of one client: the part of a receiver that all kinds of clients share."""
+"""The subscriptions of one client: the common base of WebSockets' and streams' receivers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .registry import Topics
     from .topic import Topic
 
-# The number of subscriptions that are ended in one call of the loop.
+# The number of subscriptions that are ended before the loop serves other clients.
 END_SLICE = 64
 
 
@@ -93,7 +93,7 @@ class TopicReceiver(ABC):
             raise
         if subscription.placed:
             self.loop.call_soon(subscription.begin)
-        if self.peer.closed:  # the loop may never run another call
+        if self.peer.closed:  # the loop may not run another queued function
             subscription.close()
         return subscription
 
@@ -109,18 +109,18 @@ class TopicReceiver(ABC):
         self.subscriptions.remove(subscription)
 
     def leave_topics(self) -> None:
-        """Owner: send the events published before, as far as possible; end all subscriptions."""
+        """Owner: send as many of the published events as possible; end all subscriptions."""
         for subscription in tuple(self.subscriptions):
             subscription.finish()
         for number, subscription in enumerate(tuple(self.subscriptions)):
             if number < END_SLICE:
                 subscription.end()
-            else:  # later, so that other connections are served in between
+            else:  # the rest ends later, so that other connections are served in between
                 subscription.over = True
                 self.loop.call_soon(subscription.end)
 
     def sent_all(self) -> None:
-        """Owner: send more events, of each topic in turn, because no data is unsent."""
+        """Owner: send more events, from each topic in turn, because all data was sent."""
         if self.subscriptions:
             self.subscriptions.append(self.subscriptions.pop(0))
         for subscription in tuple(self.subscriptions):
@@ -128,7 +128,7 @@ class TopicReceiver(ABC):
 
     @abstractmethod
     def put(self, block: bytes) -> None:
-        """Owner: queue several messages in one block."""
+        """Owner: queue several encoded messages as one block."""
 
     @abstractmethod
     def send_notice(self, notice: bytes) -> None:

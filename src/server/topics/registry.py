@@ -40,7 +40,7 @@ class Topics:
 
     Args:
         timing: the durations of the app.
-        memory: the attribute of that name.
+        memory: the memory that the logs may take, see the attribute ``memory``.
         sizes: the sizes of the topics.
 
     Attributes:
@@ -54,7 +54,7 @@ class Topics:
         closings: the closings of identities.
         late: logs events that were published to a closed topic.
         memory: the bytes of memory that the logs may take before each is limited to a fair share.
-        weight: bytes of memory of all logs.
+        weight: the memory of all logs, in bytes.
         published: events published, as in :class:`wsframe.server.Stats`.
         dropped: events lost by subscribers, as in :class:`wsframe.server.Stats`.
     """
@@ -73,20 +73,21 @@ class Topics:
         self.dropped: int = 0
         self.weight: int = 0
         self.memory = memory
-        self._begun = False  # True after begin_once; under self._starting
+        self._begun = False  # True after begin_once; protected by self._starting
         self._make_locks()
         self._all: WeakValueDictionary[str, TopicLog] = WeakValueDictionary()
-        self._added: dict[str, TopicLog] = {}  # topics that are being added to self._all
+        self._added: dict[str, TopicLog] = {}  # the topics that are being added to self._all
         self._declared: set[TopicLog] = set()
         self._fixed = False
-        self._unused = Unused(sizes)  # under self._keeping
+        self._unused = Unused(sizes)  # protected by self._keeping
         # Topics that have gained their first subscriber or lost their last one, in order. Any
         # thread appends; the thread with the lock processes them, so that no other thread waits.
         self._changes: deque[tuple[TopicState, bool]] = deque()
         recreate_in_children(self)
 
     def _make_locks(self) -> None:
-        # This lock guards only additions, so a signal handler of the same thread may enter.
+        # This lock protects only additions. It is reentrant, because a signal handler may add a
+        # topic.
         self._tally = threading.RLock()
         self._naming = threading.RLock()
         self._keeping = threading.Lock()
@@ -166,7 +167,7 @@ class Topics:
             self.loops = tuple(other for other in self.loops if other is not loop)
 
     def catch_up(self, timeout: float) -> None:
-        """Any thread: wait until the items that sources have now are published."""
+        """Any thread: wait until the present items of all sources are published."""
         self.sources.catch_up(timeout)
 
     def end(self, timeout: float) -> None:
@@ -182,7 +183,7 @@ class Topics:
             self.shared.end(timeout)
 
     def fix(self) -> None:
-        """Any thread: from now on, configured topics are forgotten like all others when unused."""
+        """Any thread: from now on, delete topics without use even if they are configured later."""
         self._fixed = True
 
     def get(
@@ -193,7 +194,7 @@ class Topics:
         max_age: float | None = None,
         policy: Policy | None = None,
     ) -> TopicLog:
-        """Any thread: return the topic of this name; the other arguments configure it."""
+        """Any thread: return the topic with a name; the other arguments configure the topic."""
         topic = self._all.get(name)
         if topic is None:
             name = str.__str__(name)
@@ -211,7 +212,7 @@ class Topics:
     def _add(self, name: str) -> TopicLog:
         """Under the lock: add a topic, once, even if a signal handler does so in the middle."""
         new = TopicLog(name, self, self.shared)
-        # From here on a signal handler that interrupts this finds the same topic.
+        # From this line on, a signal handler that interrupts this thread finds the same topic.
         topic = self._added.setdefault(name, new)
         topic = self._all.get(name) or topic
         self._all[name] = topic

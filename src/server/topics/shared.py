@@ -22,7 +22,7 @@ from .receipts import Fate, Published, Receipt
 
 
 class Replica(Protocol):
-    """One topic's log in this process; the broker's thread fills it.
+    """One topic's log in this process, which the broker's thread fills.
 
     Attributes:
         name: the name of the topic.
@@ -39,15 +39,15 @@ class Replica(Protocol):
     def latest_only(self) -> bool: ...
 
     def load(self, floor_id: str, entries: Sequence[Entry]) -> None:
-        """Any thread: replace the log by these entries, the newest of the shared log.
+        """Any thread: replace the log's entries by the newest entries of the shared log.
 
         Args:
-            floor_id: the id after which these entries follow without a gap.
-            entries: in order; each has a ``stream_id``.
+            floor_id: the id after which the entries follow without a gap.
+            entries: the entries in order; each has a ``stream_id``.
         """
 
     def append(self, entries: Sequence[Entry]) -> Published:
-        """Any thread: append entries that follow those already in the log."""
+        """Any thread: append the next entries to the log."""
 
     def lose(self, floor_id: str, oldest: str) -> None:
         """Any thread: report a gap to the subscribers.
@@ -58,7 +58,7 @@ class Replica(Protocol):
         """
 
     def place(self) -> None:
-        """Any thread: begin the subscriptions that waited for an entry; call it after appending."""
+        """Any thread, after appending: begin the subscriptions that waited for an entry."""
 
 
 class SharedLog(ABC):
@@ -80,7 +80,7 @@ class SharedLog(ABC):
         Args:
             replica: the replica of the topic.
             entry: the event.
-            receipt: is settled when the log has the entry, or never will have it.
+            receipt: the receipt that is settled when the log has stored or rejected the entry.
 
         Returns:
             The clients that the entry reaches; None if the broker appends the entry later.
@@ -158,7 +158,7 @@ class SharedLog(ABC):
         Args:
             channel: the name of the channel.
             topic: the name of the topic.
-            publish: publishes a message to the topic.
+            publish: a function that publishes a message to the topic.
 
         Raises:
             RuntimeError: the broker has no channels.
@@ -216,7 +216,7 @@ class SharedLog(ABC):
 class LocalLog(SharedLog):
     """The logs of topics that only this process has: the replica is the log.
 
-    The lock of each topic guards its members. One lock for all topics could cause a deadlock: its
+    The lock of each topic protects its members. One lock for all topics could cause a deadlock: its
     holder could run a finalizer that waits for a topic, whose thread waits for that lock.
     """
 
@@ -225,7 +225,7 @@ class LocalLog(SharedLog):
         recreate_in_children(self)
 
     def after_fork(self) -> None:
-        """The child of a fork: forget the members, whose connections are the parent's."""
+        """The child of a fork: remove all members, whose connections belong to the parent."""
         self._members = {}
 
     def publish(

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 # The maximum number of items taken from a queue that the broker has not accepted yet.
 WINDOW = 100
 
-# The exception of a queue that was shut down; Python before 3.13 has none.
+# The exception of a queue that was shut down; earlier versions than Python 3.13 have none.
 SHUT_DOWN: type[Exception] | tuple[()] = getattr(queue, "ShutDown", ())
 
 
@@ -41,19 +41,19 @@ def _nothing() -> None:
 
 @dataclass(eq=False)
 class _Kept:
-    """An item that may have to be published again. It has no receipt until it is published."""
+    """An item that may have to be published again. It has a receipt after it was published."""
 
     entry: Entry
     receipt: Receipt | None = None
 
 
 class Publishable(Protocol):
-    """The part of a topic that a source needs."""
+    """The part of a topic that a source uses."""
 
     name: str
 
     def submit(self, entry: Entry, receipt: Receipt | None = None) -> object:
-        """Any thread: publish an entry; the receipt is settled when the log has it."""
+        """Any thread: publish an entry; its receipt is settled when the log has stored it."""
 
 
 class SourceThread(ABC):
@@ -62,7 +62,7 @@ class SourceThread(ABC):
     Args:
         topic: the topic that the items are published to.
         timing: the durations of the app.
-        done: called after each item that was published or dropped.
+        done: a function that is called after each item that was published or dropped.
     """
 
     def __init__(
@@ -73,11 +73,12 @@ class SourceThread(ABC):
         self._done = done
         self._late, self._trouble = ThrottledLog(), ThrottledLog()
         self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None  # takes the items; under the lock
+        # The thread that takes the items; the lock protects it.
+        self._thread: threading.Thread | None = None
         self._wanted = False  # under the lock
         self._unwanted = threading.Event()
-        self._kept: deque[_Kept] = deque()  # used only by its thread
-        self._is_closed = False  # True if the topic is closed; used only by its thread
+        self._kept: deque[_Kept] = deque()  # only the source's thread uses it
+        self._is_closed = False  # True if the topic is closed; only the source's thread uses it
 
     @property
     def stopping(self) -> bool:
@@ -86,7 +87,7 @@ class SourceThread(ABC):
 
     @property
     def running(self) -> bool:
-        """Any thread: True while it takes items."""
+        """Any thread: True while the thread takes items."""
         return self._thread is not None
 
     def start(self) -> None:
@@ -130,7 +131,7 @@ class SourceThread(ABC):
     def run(self) -> None:
         """Its thread: publish the items until it is stopped, or the source ends."""
 
-    # Its thread ------------------------------------------------------------------------
+    # The source's thread ------------------------------------------------------------------------
 
     def is_unwanted(self) -> bool:
         """Its thread: return True if it must end; the next thread continues."""
@@ -208,7 +209,8 @@ class SourceThread(ABC):
                 self._kept.popleft()
                 self._done()
                 continue
-            # The order must not change, so wait for the others before all are published again.
+            # The order must not change, so all items are published again after the others are
+            # settled.
             if any(each.receipt and each.receipt.fate is Fate.WAITING for each in self._kept):
                 self._unwanted.wait(self.timing.source_poll_interval)
                 return
@@ -230,18 +232,18 @@ class SourceThread(ABC):
 class QueueThread(SourceThread):
     """A thread that takes items from a queue.
 
-    It never puts an item back, because the queue may be full or sorted.
+    The thread never returns an item to the queue, because the queue may be full or sorted.
     """
 
     def __init__(self, topic: Publishable, timing: Timing, source: Queue[Any]) -> None:
         super().__init__(topic, timing, getattr(source, "task_done", _nothing))
         self._source = source
         self._size: Callable[[], int] = getattr(source, "qsize", int)
-        # A round publishes the items that the queue has at its beginning, or lets them wait.
+        # A round processes the items that are in the queue at its beginning.
         self._rounds = 0
-        self._remaining = 0  # items of this round; used only by its thread
+        self._remaining = 0  # the remaining items of this round; only the source's thread uses it
         self._round_ended = threading.Condition()
-        self._round_awaited = False  # a thread waits for the end of a round
+        self._round_awaited = False  # True while a thread waits for the end of a round
 
     def catch_up(self, timeout: float) -> None:
         """Wait until all items put before are published, or wait for the broker."""
@@ -278,7 +280,7 @@ class QueueThread(SourceThread):
                     break
         except queue.Empty:
             self._remaining = 0
-        except SHUT_DOWN:  # Python 3.13
+        except SHUT_DOWN:  # the queue was shut down (Python 3.13)
             return False
         return True
 

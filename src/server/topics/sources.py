@@ -21,7 +21,7 @@ def check_source(source: object) -> Callable[[Publishable, Timing, Any], SourceT
         TypeError: the source is neither a queue nor an iterable.
     """
     if hasattr(source, "get") and hasattr(source, "put"):
-        # Threads cannot use a queue with coroutines, or one that returns copies of its items.
+        # Queues with coroutines, and queues that return copies of their items, are not supported.
         if type(source).__module__.partition(".")[0] not in ("asyncio", "multiprocessing"):
             return QueueThread
     elif isinstance(source, Iterable) and not isinstance(source, (str, bytes)):
@@ -42,7 +42,7 @@ class Sources:
         self._timing = timing
         self._threads: dict[
             int, tuple[object, SourceThread]
-        ] = {}  # by the id of the source, which may not be hashable
+        ] = {}  # the key is the id of the source, which may not be hashable
         self._lock = threading.Lock()
         self._users = 0
 
@@ -72,7 +72,7 @@ class Sources:
             self._users += 1
             if self._users > 1:
                 return
-            with ExitStack() as undo:  # in case the system allows no more threads
+            with ExitStack() as undo:  # undone if the system allows no more threads
                 undo.callback(self._leave)
                 for thread in self._all():
                     thread.start()
@@ -80,7 +80,7 @@ class Sources:
                 undo.pop_all()
 
     def catch_up(self, timeout: float) -> None:
-        """Any thread: wait until the items that the sources have now are published."""
+        """Any thread: wait until the present items of all sources are published."""
         until = monotonic() + timeout
         with self._lock:
             for thread in self._all():

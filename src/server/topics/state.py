@@ -23,12 +23,12 @@ Policy: TypeAlias = Literal["disconnect", "drop-oldest", "latest"]
 
 
 class Registry(Protocol):
-    """The part of the app's topics that each of them uses; every method is for any thread.
+    """The part of the registry that each topic uses. Any thread may call the methods.
 
     Attributes:
         timing: the durations of the app.
         sizes: the sizes of the app's topics.
-        late: logs events that were published to a closed topic.
+        late: the throttled log of events that were published to a closed topic.
     """
 
     timing: Timing
@@ -52,7 +52,7 @@ class Registry(Protocol):
         """Keep a topic without subscribers while clients may reconnect to it."""
 
     def is_used(self, topic: TopicState, /) -> None:
-        """Note that a topic has a subscriber."""
+        """Record that a topic has a subscriber."""
 
     def feed(self, source: Any, topic: Publishable, /) -> None:
         """Publish the items of a source to a topic."""
@@ -63,15 +63,14 @@ class TopicState(ABC):
 
     Attributes:
         name: the name of the topic.
-        lock: guards the topic. It is reentrant, because foreign code can interrupt any statement: a
-            signal handler, or the ``__del__`` of garbage. Such code must not interfere with a
-            change, so a method that changes the state calls :meth:`entered` before it takes the
-            lock.
+        lock: the lock of the topic. It is reentrant, because a signal handler or a ``__del__``
+            method can interrupt any statement. Such code must not interfere with a change, so a
+            method that changes the state calls :meth:`entered` before it takes the lock.
         log: the published entries; under the lock.
         timing: the durations of the app.
         sizes: the sizes of the app's topics.
-        client: the network of the only client that has ever been subscribed; None if several
-            have been; under the lock.
+        client: the network of the only client that has ever been subscribed; None after a second
+            one. The lock protects this attribute.
     """
 
     def __init__(self, name: str, registry: Registry) -> None:
@@ -93,12 +92,12 @@ class TopicState(ABC):
         # Published entries that are not in the log yet, in order. Any thread appends, without the
         # lock; the thread that holds the lock moves them into the log.
         self._posted: list[Entry] = []
-        self._weight = 0  # bytes of memory that the registry has counted
+        self._weight = 0  # the memory that the registry has counted, in bytes
         self._trim_scheduled = False  # True if a loop will continue trimming
         self._taken = threading.Condition(self.lock)
 
     def __del__(self) -> None:
-        """Any thread: count the memory as free."""
+        """The finalizer: subtract the topic's memory from the registry's count."""
         self._registry.count(weight=-self._weight)
 
     @property
@@ -136,7 +135,7 @@ class TopicState(ABC):
         """End a subscription; later calls do nothing."""
 
     def cursor(self, position: int) -> str:
-        """Return the id to continue from after this position."""
+        """Return the id with which a client resumes after a position."""
         return self._ids.cursor(self.log, position)
 
     def notify_taken(self) -> None:
@@ -152,7 +151,7 @@ class TopicState(ABC):
         self._lagging.take(subscription, self.log.floor)
 
     def trim(self) -> int:
-        """Forget entries beyond the bounds; return the number of events or clients lost."""
+        """Drop entries beyond the limits; return the number of lost events or clients."""
         log = self.log
         needed = min((delivery.base for delivery in self._deliveries.values()), default=log.head)
         floor = log.floor
@@ -176,11 +175,11 @@ class TopicState(ABC):
         return sum(map(self._overtake_at, self._lagging.passed(floor, log.floor)))
 
     def count_encodings(self, entries: Iterable[Entry]) -> None:
-        """Count the memory of the entries' encodings, and forget encodings beyond the bounds."""
+        """Count the memory of the entries' encodings, and drop encodings beyond the limit."""
         self.log.count_encodings(entries, self._registry.fair_share())
 
     def _continue_trimming(self) -> None:
-        """The owner of a loop: forget the next entries beyond the bounds."""
+        """The owner of a loop: drop the next entries beyond the limits."""
         with self.lock:
             self._trim_scheduled = False
             self.trim()
@@ -196,7 +195,7 @@ class TopicState(ABC):
             for subscription in waiting:
                 self.overtake(subscription)
             return len(waiting)
-        # The time does not depend on the number of subscriptions.
+        # This takes the same time for any number of subscriptions.
         moved = self._lagging.move(position, self.log.floor)
         self.count_lost(moved * (self.log.floor - position))
         return moved
@@ -226,7 +225,7 @@ class TopicState(ABC):
     def _drain_posted(self) -> int:
         """Move the posted entries into the log; return the number of events or clients lost."""
         dropped = 0
-        while self._posted:  # a signal handler may append meanwhile
+        while self._posted:  # a signal handler may append an entry meanwhile
             entries = self._posted[:]
             del self._posted[: len(entries)]
             for entry in entries:

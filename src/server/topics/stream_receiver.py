@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .encodings import Encoding
     from .topic import Topic
 
-NO_POSITIONS: Mapping[str, str] = {}  # the positions of a new client
+NO_POSITIONS: Mapping[str, str] = {}  # the positions with which a new client begins
 
 
 class StreamReceiver(TopicReceiver):
@@ -22,7 +22,7 @@ class StreamReceiver(TopicReceiver):
 
     Attributes:
         encoding: the encoding for the events of topics; only the owner changes it.
-        over: True once the client has disconnected or the stream was closed; then nothing is sent.
+        over: True once the client has disconnected or the stream was closed. Then no event is sent.
         resumed: the positions in several topics with which the client has reconnected. The
             subscribing thread sets it, and the owner removes topics without a subscription.
         opening_scheduled: True if a notice of the positions will be sent.
@@ -38,7 +38,7 @@ class StreamReceiver(TopicReceiver):
     # Owner ------------------------------------------------------------------------------------
 
     def subscribed(self, subscription: TopicSubscription) -> None:
-        """Owner: with several subscriptions, use ids that hold the positions in all topics."""
+        """Owner: with several subscriptions, use ids that contain the positions in all topics."""
         several = len(self.subscriptions) > 1 or self.resumed.keys() - {subscription.topic}
         if several and not self.encoding.is_per_client:
             self.encoding = StreamOfMany(self.topics.places, self.resumed)  # type: ignore[misc]
@@ -73,7 +73,8 @@ class StreamReceiver(TopicReceiver):
         """
         positions = self.topics.places.find(last_id) if last_id.startswith("?") else None
         if positions:
-            # Bounded by the number of subscriptions, because a client can make up any number.
+            # The number of positions is limited to that of subscriptions, because a client can send
+            # any id.
             most = self.max_subscriptions
             self.resumed = dict(islice(positions.items(), most))  # type: ignore[misc]
         return last_id if positions is None else positions

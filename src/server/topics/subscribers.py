@@ -29,8 +29,9 @@ class SubscribedLog(TopicState, Replica):
         super().__init__(name, registry)
         self._shared = shared
         self._ids = shared.ids()
-        self._known = False  # True if the log is complete; valid while it has subscribers
-        # Subscriptions without a position, their arguments, and the time at which they must begin.
+        self._known = False  # True if the log is complete; valid while the topic has subscribers
+        # The subscriptions without a position, with their arguments and the time at which they must
+        # begin.
         self._unplaced: list[tuple[TopicSubscription, str | None, str | None, float]] = []
         self._first_client: Hashable = None
 
@@ -48,7 +49,7 @@ class SubscribedLog(TopicState, Replica):
             return
         with self.lock:
             self._drain_posted()
-            if subscription.removed:  # the connection has just ended
+            if subscription.removed:  # the connection has ended in the meantime
                 return
             if member is not None:
                 self._shared.join(self, member)
@@ -89,7 +90,7 @@ class SubscribedLog(TopicState, Replica):
         """Any thread: end a subscription; later calls do nothing."""
         with self.lock:
             self._remove(subscription)
-            self.trim()  # drop the entries that were kept for it
+            self.trim()  # drop the entries that were kept for this subscription
             unused = not self._subscribers
         if unused:
             self._registry.keep(self)
@@ -101,7 +102,7 @@ class SubscribedLog(TopicState, Replica):
             return
         subscription.removed = True
         if self._deliveries.get(delivery.loop) is not delivery:
-            return  # this is the child of a fork, and the subscriber is the parent's
+            return  # in the child of a fork, the subscriber belongs to the parent
         self.unmark_lagging(subscription)
         if not subscription.placed:
             self._unplaced = [other for other in self._unplaced if other[0] is not subscription]
@@ -142,7 +143,7 @@ class SubscribedLog(TopicState, Replica):
 
     def place(self) -> None:
         """The broker's thread: begin subscriptions with a known position or an expired wait."""
-        if not self._unplaced:  # the common case
+        if not self._unplaced:  # the common case: no subscription waits
             return
         with self.lock:
             unplaced, self._unplaced = self._unplaced, []
@@ -151,7 +152,8 @@ class SubscribedLog(TopicState, Replica):
                     if self.timing.clock() < until or not self._known:
                         self._unplaced.append((subscription, after, otherwise, until))
                         continue
-                    # No event with the client's last id arrived in time: this log does not know it.
+                    # No event with the client's last id has arrived in time, so this log does not
+                    # contain it.
                     self._place(subscription, otherwise, None)
                     subscription.missed = True
                 subscription.loop.call_soon(subscription.begin)
@@ -159,7 +161,7 @@ class SubscribedLog(TopicState, Replica):
     # The child of a fork ----------------------------------------------------------------------
 
     def after_fork(self) -> None:
-        """The child of a fork: drop the parent's subscribers, and make new ids and locks.
+        """The child of a fork: drop the parent's subscribers, and create new ids and locks.
 
         If another thread was in the middle of a change, the child begins with an empty log.
         """

@@ -17,7 +17,7 @@ class Subscription(Closing, ABC):
     """A subscription of one client to one topic.
 
     :meth:`WebSocket.subscribe` and :meth:`EventStream.subscribe` return it. It is a context
-    manager; leaving it ends the subscription. It ends with the connection, too.
+    manager, whose exit ends the subscription. The end of the connection also ends it.
 
     >>> app = App()
     >>> @app.websocket("/news")
@@ -68,19 +68,19 @@ class EventLoop(Protocol):
         """Owner: start no further turn of the current connection until the wait is over.
 
         Args:
-            reason: identifies the wait.
-            when_over: is called with a function, which any thread calls to end the wait.
+            reason: an object that identifies the cause of the wait. when_over: a function that is
+                called with another function; any thread calls the latter to end the wait.
         """
 
     def send_block(
         self, peers: list[Any], block: bytes, count: int, /
     ) -> Sequence[IncompleteBlock]:
-        """Owner: send the same data to each socket that has nothing else to send.
+        """Owner: send the same data to several sockets that have no unsent data.
 
         Args:
             peers: the sockets, from :attr:`Receiver.peer`.
             block: the data.
-            count: the number of messages or events in it.
+            count: the number of messages or events in the block.
 
         Returns:
             The sockets that the caller must serve, by their number in the list; see
@@ -99,8 +99,8 @@ class ReceiverSocket(Protocol):
 
     Attributes:
         frames_out: the number of messages and events sent.
-        notify_when_sent: True to advance the receiver's subscriptions, once, when nothing is
-            unsent.
+        notify_when_sent: True to advance the receiver's subscriptions once, when all data has been
+            sent.
     """
 
     frames_out: int
@@ -112,17 +112,17 @@ class ReceiverSocket(Protocol):
 
     @property
     def send_closed(self) -> bool:
-        """Owner: True if nothing more is accepted for sending."""
+        """Owner: True if the socket accepts no more data to send."""
 
     @property
     def has_unsent(self) -> bool:
         """Owner: True if the socket has not accepted all bytes."""
 
     def sent_partly(self, items: Any, sent: int, /) -> None:
-        """Owner: keep what is unsent of a block; called with what ``send_block`` has returned."""
+        """Owner: keep the unsent part of a block, as ``send_block`` has returned it."""
 
     def flush(self) -> None:
-        """Owner: send queued bytes, as far as the socket accepts them."""
+        """Owner: send as many queued bytes as the socket accepts."""
 
     def abort(self) -> None:
         """Owner: drop the connection."""
@@ -163,7 +163,7 @@ class Receiver(Protocol):
         """Owner: return True if a subscription to this topic has not ended."""
 
     def subscribed(self, subscription: TopicSubscription, /) -> None:
-        """Owner: note that a subscription begins."""
+        """Owner: record that a subscription begins."""
 
     def open_at(self, topic: str, cursor: str, encoding: Encoding, /) -> None:
         """Owner: send the id at which a subscription begins."""
@@ -178,7 +178,7 @@ class Receiver(Protocol):
         """Owner: end a subscription whose topic was closed, after its last event."""
 
     def unsubscribed(self, subscription: TopicSubscription, /) -> None:
-        """Owner: note that a subscription has ended."""
+        """Owner: record that a subscription has ended."""
 
     def too_slow(self, topic: str, /) -> None:
         """Owner: close the connection of a client that was too slow for a topic."""
@@ -199,7 +199,7 @@ class SubscribedTopic(Protocol):
         """Any thread: return True if the calling thread holds the lock."""
 
     def cursor(self, position: int, /) -> str:
-        """Under the lock: return the id to continue from after this position."""
+        """Under the lock: return the id with which a client resumes after a position."""
 
     def remove(self, subscription: TopicSubscription, /) -> None:
         """Any thread: end a subscription; later calls do nothing."""
@@ -226,10 +226,10 @@ class LoopDelivery(Protocol):
         """Owner: stop keeping entries for a new subscription."""
 
     def advance(self, subscription: TopicSubscription, /) -> None:
-        """Owner: send the next entries of a subscription, as far as the socket accepts them."""
+        """Owner: send as many of a subscription's next entries as the socket accepts."""
 
     def finish(self, subscription: TopicSubscription, /) -> None:
-        """Owner: send all entries published so far, as far as the socket accepts them."""
+        """Owner: send as many of the published entries as the socket accepts."""
 
     def start_lagging(self, subscription: TopicSubscription, /) -> None:
         """Owner: change a subscription from caught up to lagging."""
@@ -248,7 +248,8 @@ class TopicSubscription(Subscription):
         loop: the loop of its connection.
         member: the name for :meth:`Topic.members`; None for an anonymous subscriber.
         encoding: the encoding of events for this client; only the owner uses it.
-        delivery: sends the events; None before the subscription is added to the topic.
+        delivery: the delivery that sends the events; None before the subscription is added to the
+            topic.
         begun: True after the owner has begun to send; only the owner uses it.
         caught_up: True if the client was sent all entries up to the loop's common position; only
             the owner uses it.
@@ -256,8 +257,8 @@ class TopicSubscription(Subscription):
         placed: True if the position is known; under the topic's lock.
         missed: True if events before the position were lost, and the client must be sent a gap;
             under the topic's lock.
-        over: True if it has ended or must end; set before it is removed from the topic.
-        removed: True after the topic has removed it; under the topic's lock.
+        over: True if the subscription has ended or must end; set before the topic removes it.
+        removed: True after the topic has removed the subscription; the topic's lock protects this.
     """
 
     __slots__ = (
@@ -329,7 +330,7 @@ class TopicSubscription(Subscription):
         self.begun = True
         self.receiver.totals.subscriptions += 1
         self.receiver.subscribed(self)
-        if not self.missed:  # otherwise the gap contains this id
+        if not self.missed:  # a gap would contain this id, too
             self.receiver.open_at(self.topic, self.last_id, self.encoding)
         self.advance()
         self.delivery.has_begun(self)
@@ -340,7 +341,7 @@ class TopicSubscription(Subscription):
             self.delivery.advance(self)
 
     def change_encoding(self, encoding: Encoding) -> None:
-        """Owner: send later events in this encoding."""
+        """Owner: send later events in another encoding."""
         if self.delivery is not None and self.caught_up:
             self.delivery.start_lagging(self)
         self.encoding = encoding

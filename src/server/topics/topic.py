@@ -1,9 +1,9 @@
-"""Topics, as users see them: an event is published to a name, and sent to all its subscribers.
+"""Topics: the public interface. An event is published to a topic, and sent to its subscribers.
 
 **A topic is a log, a subscription is a position in it, and delivery moves the position forward.**
 
-A new client, a client that reconnects, and a client that is too slow are the same case: they are
-not at the end of the log. So one lock, the topic's, makes the step from past to present exact.
+A new client, a client that reconnects, and a client that is too slow are the same case: a position
+before the end of the log. So the topic's lock suffices for an exact step from old to new events.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class TopicStats:
         published: events published by this process.
         dropped: events, or connections, that subscribers have lost because they were too slow.
         history: events in the log.
-        history_bytes: bytes of these events.
+        history_bytes: the size of the events in the log, in bytes.
     """
 
     subscribers: int

@@ -39,7 +39,7 @@ from .faults import Fault, fault_of
 if TYPE_CHECKING:
     from .connection import RedisConnection
 
-MAX_KEPT = 1000  # messages that are kept while no process holds the lease
+MAX_KEPT = 1000  # the maximum number of messages that are kept while no process holds the lease
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Feed:
     Attributes:
         channel: the name of the channel.
         topic: the name of the topic.
-        publish: publishes a message to the topic.
+        publish: a function that publishes a message to the topic.
     """
 
     channel: str
@@ -62,7 +62,7 @@ class Channels:
 
     Args:
         connection: the connection to Redis.
-        feeds: the feeds that exist already; :meth:`add` appends to it.
+        feeds: the list of feeds, to which :meth:`add` appends.
     """
 
     def __init__(self, connection: RedisConnection, feeds: list[Feed]) -> None:
@@ -93,7 +93,7 @@ class Channels:
             self._run_if_wanted()
 
     def stop(self) -> None:
-        """Any thread: publish all received messages, and leave later ones to other processes."""
+        """Any thread: publish all received messages, and let other processes publish later ones."""
         with self._lock:
             self._wanted = False
             run, self._run = self._run, None
@@ -115,7 +115,8 @@ class Channels:
             thread.start()
             self._run = thread, stop
 
-    # Its own thread ---------------------------------------------------------------------------
+    # The listening thread
+    # ---------------------------------------------------------------------------
 
     def _listen(
         self, client: Any, succeeded: Callable[[], None], holder: str, stop: threading.Event
@@ -161,8 +162,8 @@ class _Listener:
 
     Args:
         connection: the connection to Redis.
-        client: acquires and renews the leases.
-        pubsub: receives the messages.
+        client: the client that acquires and renews the leases.
+        pubsub: the connection that receives the messages.
         holder: the name of this process in the leases.
     """
 
@@ -181,7 +182,7 @@ class _Listener:
         self._errors = ThrottledLog()
 
     def listen_to(self, feeds: Iterable[Feed]) -> None:
-        """Subscribe to the channels of these feeds, if that has not happened yet."""
+        """Subscribe to the channels of feeds, unless they are already subscribed."""
         for feed in feeds:
             if feed not in self._states:
                 lease = self._connection.lease(feed.topic, feed.channel)
@@ -189,7 +190,7 @@ class _Listener:
                 self._states[feed] = state
                 self._by_lease[state.changes.encode()] = state
                 self._by_channel.setdefault(feed.channel.encode(), []).append(state)
-                # In this order, a process that receives lease changes also receives messages.
+                # With this order, a process that receives lease changes also receives messages.
                 for channel in (feed.channel, state.changes):
                     self._pubsub.subscribe(channel)
                     self._unconfirmed.append(state)
@@ -208,7 +209,7 @@ class _Listener:
         held = [state for state in self._states.values() if state.is_subscribed]
         pipe = self._client.pipeline(transaction=False)
         for state in held:
-            # After a reconnect the holder needs another message that it holds the lease.
+            # After a reconnect, the holder of a lease must receive another message about it.
             again = int(not state.holds_lease)
             arguments = (self._holder, round(timing.lease_ttl * 1000), again, state.changes)
             pipe.eval(scripts.TAKE, 1, state.lease, *arguments)
@@ -232,12 +233,17 @@ class _Listener:
         try:
             message = self._pubsub.get_message(timeout=timeout)
         except redis.ResponseError as error:
-            # Only a subscription can be rejected here, and Redis replies to them in order.
+            # Redis can only reject a subscription here, and replies to subscriptions in order.
             if fault_of(error) is not Fault.ITEM or not self._unconfirmed:
                 raise
             state = self._unconfirmed.popleft()
             state.is_refused = True
-            self._errors.log(ERROR, "Redis rejected channel %r: %s", state.feed.channel, error)
+            self._errors.log(
+                ERROR,
+                "Redis rejected the subscription to channel %r: %s",
+                state.feed.channel,
+                error,
+            )
             return
         if message is None:
             return
@@ -281,7 +287,7 @@ class _Listener:
 
     def _publish(self, feed: Feed, data: bytes) -> None:
         message: str | bytes = data
-        with suppress(UnicodeDecodeError):  # then the message is binary
+        with suppress(UnicodeDecodeError):  # a message that is not UTF-8 is binary
             message = data.decode()
         try:
             feed.publish(message)
@@ -291,7 +297,7 @@ class _Listener:
             )
 
     def release_leases(self) -> None:
-        """Release all leases, and publish the messages that came while they were held."""
+        """Release all leases, and publish the messages that arrived before the release."""
         held = [state for state in self._states.values() if state.is_subscribed]
         pipe = self._client.pipeline(transaction=False)
         for state in held:

@@ -24,13 +24,13 @@ from .faults import Fault, fault_of, is_wrong_node
 if TYPE_CHECKING:
     from ...timing import Timing
 
-OLDEST = (6, 2)  # the oldest Redis with all commands
+OLDEST = (6, 2)  # the oldest supported version of Redis
 # The commands that an access control list must allow, as rules of ACL SETUSER.
 PERMISSIONS = (
     "+@connection +@keyspace +@string +@hash +@sortedset +@stream +@pubsub +@scripting +time"
 )
-# Braces enclose a topic's name in its keys. The prefix must not change the meaning of a pattern in
-# an access control list.
+# The characters of a valid prefix. Braces enclose a topic's name in its keys, and others would
+# change the meaning of a pattern in an access control list.
 _PREFIX = re.compile(r"[A-Za-z0-9._:/-]{1,64}")
 
 
@@ -43,7 +43,7 @@ class RedisConnection:
         timing: the durations of the app.
 
     Attributes:
-        largest: the maximum bytes of one value in a command; 0 while it is unknown.
+        largest: the maximum size of one value in a command, in bytes; 0 while it is unknown.
 
     Raises:
         ValueError: the URL is not a URL of Redis, or the prefix contains an invalid character.
@@ -61,13 +61,12 @@ class RedisConnection:
         self._prefix = prefix
         self._options = _options(url)
         self._lock = threading.Lock()
-        self._failures: dict[str, str] = {}  # temporary errors, by thread
-        self._refusals: dict[str, str] = {}  # permanent errors, by thread
-        self._generation = 0  # connections of an older generation may be to a replica
+        self._failures: dict[str, str] = {}  # the temporary errors, by the name of the thread
+        self._refusals: dict[str, str] = {}  # the permanent errors, by the name of the thread
+        self._generation = 0  # a connection of an older generation may lead to a replica
         self._clients: dict[threading.Thread, Any] = {}
-        # An invalid URL raises here. All late imports happen here, too, such as the codec for host
-        # names: a module that a thread imports during a fork stays incomplete, and maybe locked, in
-        # the child.
+        # This call raises an error for an invalid URL, and causes all late imports. A module that a
+        # thread imports during a fork would remain incomplete in the child.
         codecs.lookup("idna")
         connection = self.client("check").connection_pool.make_connection()
         # All databases share channels, so the name of a channel contains the database's number.
@@ -85,12 +84,12 @@ class RedisConnection:
 
     @property
     def refusal(self) -> str:
-        """Any thread: the reason why Redis rejects all commands permanently; "" if it does not."""
+        """Any thread: the reason why Redis permanently rejects all commands; "" without one."""
         return next(iter(tuple(self._refusals.values())), "")
 
     def client(self, name: str) -> Any:
-        """Any thread: return a client, which the caller closes; Redis lists it by this name."""
-        # This class decides what a lost connection means, so redis-py must not retry.
+        """Any thread: return a client, which the caller closes, with a name for CLIENT LIST."""
+        # redis-py must not retry, because this class handles lost connections.
         return redis.Redis.from_url(
             self._url,
             protocol=2,
@@ -125,8 +124,8 @@ class RedisConnection:
         """A thread with a new connection: check that this Redis supports topics.
 
         Raises:
-            BrokerRefused: it does not, permanently.
-            redis.RedisError: it cannot be used now.
+            BrokerRefused: this Redis does not support topics. redis.RedisError: Redis cannot be
+                used at the moment.
         """
         try:
             self._examine(client)
@@ -141,7 +140,8 @@ class RedisConnection:
     def _examine(self, client: Any) -> None:
         client.ping()
         about: dict[str, Any] = {}
-        with suppress(redis.exceptions.NoPermissionError):  # an access control list may forbid it
+        with suppress(redis.exceptions.NoPermissionError):
+            # An access control list may forbid the command.
             about = client.info()
         mode = about.get("redis_mode", about.get("server_mode"))
         if mode == "cluster" or about.get("cluster_enabled"):
@@ -200,8 +200,8 @@ class RedisConnection:
 
         Args:
             name: the name of the thread, for the name of the connection.
-            act: works with a client until ``stop`` is set.
-            stop: ends this method.
+            act: a function that works with a client until ``stop`` is set.
+            stop: the event that ends this method.
         """
         timing = self.timing
         pause = timing.redis_min_backoff
@@ -242,7 +242,7 @@ class RedisConnection:
             thread.join(max(0.0, until - monotonic()))
             while thread.is_alive():
                 with suppress(Exception):
-                    self._clients[thread].close()  # so that its pending call fails
+                    self._clients[thread].close()  # the pending call of the thread then fails
                 thread.join(timeout)
 
     def _report_failure(self, name: str, error: Exception) -> None:

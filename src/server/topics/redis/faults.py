@@ -1,7 +1,7 @@
 """The scope of an error of Redis, or of its connection: all commands, or one item.
 
-The class of an error decides first, then the error code. The error of a script contains the code of
-the failed command inside its text (Redis 6.2: "ERR Error running script ...: -OOM ...").
+The scope depends on the class of the error, or else on its code. The error of a script contains the
+code of the failed command inside its text (Redis 6.2: "ERR Error running script ...: -OOM ...").
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Fault(Enum):
     POISON = "one item can never be sent, because of its size"
 
 
-# Codes of a node that is starting, demoted, full or busy; each state can end by itself.
+# The error codes of a node that is starting, demoted, full or busy, which are temporary states.
 _NOT_READY = re.compile(
     r"\b(LOADING|READONLY|MASTERDOWN|OOM|MISCONF|NOREPLICAS|BUSY|UNKILLABLE)\b"
     r"|read only replica|max number of clients"
@@ -63,7 +63,7 @@ def fault_of(error: BaseException) -> Fault:
     text = str(error)
     if isinstance(error, exceptions.NoPermissionError) or "NOPERM" in text:
         return Fault.ITEM
-    if "Protocol error" in text:  # Redis closes the connection after it
+    if "Protocol error" in text:  # after a protocol error, Redis closes the connection
         return Fault.POISON
     if _NOT_READY.search(text):
         return Fault.OUTAGE

@@ -1,4 +1,4 @@
-"""The interests of a process in Redis: the topics that it follows, and the members that it has."""
+"""The interests of a process in Redis: its followed topics, and the members of topics."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False)
 class FollowRequest:
-    """A request to follow a topic; each call of ``follow`` makes a new one."""
+    """A request to follow a topic; each call of ``follow`` creates a new request."""
 
     topic: Replica
 
@@ -48,15 +48,16 @@ class Interests:
 
     def __init__(self, max_leaving: int) -> None:
         self._max_leaving = max_leaving
-        self._pending: deque[Callable[[], None]] = deque()  # any thread appends
-        # The lock guards all attributes below. It is reentrant, because a signal handler or a
+        self._pending: deque[Callable[[], None]] = deque()  # any thread appends changes
+        # The lock protects all attributes below. It is reentrant, because a signal handler or a
         # finalizer may interrupt any statement.
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._is_applying = False
         self._followed: dict[str, FollowRequest] = {}
         self._requests: dict[str, FollowRequest] = {}
-        self._refused: dict[str, FollowRequest] = {}  # rejected requests, for a later retry
+        # The rejected requests, which are retried later.
+        self._refused: dict[str, FollowRequest] = {}
         self._present: Counter[tuple[str, str]] = Counter()
         self._presence: dict[tuple[str, str], bool] = {}
 
@@ -79,10 +80,7 @@ class Interests:
         self._change(partial(self._leave, (topic, member)))
 
     def begin(self) -> None:
-        """Any thread, without waiting: request all followed topics again.
-
-        The threads that read and write start again.
-        """
+        """Any thread, without waiting: request all followed topics again, for new threads."""
         self._change(self._begin)
 
     def forget_soon(self) -> None:
@@ -90,10 +88,10 @@ class Interests:
         self._change(self._forget)
 
     def _change(self, change: Callable[[], None]) -> None:
-        """Append a change; apply it now unless a thread, maybe this one, holds the lock."""
+        """Append a change, and apply it if no thread holds the lock."""
         self._pending.append(change)
-        # The method that holds the lock may miss the change, but each later one applies it. So the
-        # pending changes stay few, even if no thread reads them during an outage of Redis.
+        # The method that holds the lock may miss the change, but each later method applies it. So
+        # the list of pending changes stays short, also during an outage of Redis.
         owned = self._lock._is_owned()  # type: ignore[attr-defined]
         if not owned and self._lock.acquire(blocking=False):
             try:
@@ -104,7 +102,7 @@ class Interests:
     # Under the lock ---------------------------------------------------------------------------
 
     def _apply(self) -> None:
-        """Apply the pending changes in order, unless this thread is doing so already."""
+        """Apply the pending changes in order, unless this thread is already applying them."""
         if self._is_applying:
             return
         self._is_applying = True
@@ -181,7 +179,8 @@ class Interests:
             self._apply()
             self._forget()
 
-    # The writer -------------------------------------------------------------------------------
+    # The writer's thread
+    # -------------------------------------------------------------------------------
 
     def renew(self) -> None:
         """The writer: send the presence of all members again."""

@@ -11,14 +11,14 @@ from itertools import islice
 from ..errors import BrokerUnavailable
 from ..receipts import Fate, Receipt
 
-# Publishers to a topic are slowed down above the first load, and continue below the second.
+# The load above which publishers to a topic are slowed down, and below which they continue.
 CROWDED, ROOMY = 0.5, 0.25
-# The memory of a waiting event besides its data.
+# The memory of a waiting event besides its data, in bytes.
 EVENT_WEIGHT = 1024
 # The maximum number of events sent to Redis at once, and their maximum weight.
 BATCH = 100
 BATCH_WEIGHT = 512 * 1024
-# The number of topics whose last event number is remembered.
+# The maximum number of topics whose last event number is stored.
 MAX_NUMBERS = 10_000
 
 
@@ -27,7 +27,7 @@ class Mark(Receipt):
 
     def __init__(self) -> None:
         super().__init__()
-        # The last waiting event of each topic. Only the writer uses it.
+        # The last waiting event before this receipt, by topic. Only the writer uses it.
         self.before: set[Event] = set()
 
 
@@ -37,15 +37,15 @@ class Event:
 
     Attributes:
         topic: the name of its topic.
-        weight: the bytes that it counts against the limits.
-        last: True if it closes the topic.
+        weight: the number of bytes that count for the limits.
+        last: True if the event closes the topic.
         bounds: the limits of the topic in Redis: entries, their weight, their age in ms.
         fields: the fields of the entry; empty if it was dropped, and only its gap is published.
         receipt: the receipt of the publisher; None if it has not requested one.
         number: the number of the event since the threads started, assigned by the writer.
         before: the number of the previous event of its topic; 0 if unknown.
         lost: the number of dropped events just before it in its topic.
-        is_counted: True if it is counted in the weights.
+        is_counted: True if the weights include the event.
     """
 
     topic: str
@@ -86,21 +86,22 @@ class Outbox:
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._lock = threading.RLock()  # guards the weights, the next three attributes, and put()
+        self._lock = threading.RLock()  # protects the weights, the next three attributes, and put()
         self._weight = 0
-        self._weights: dict[str, int] = {}  # by topic
+        self._weights: dict[str, int] = {}  # the weights by topic
         self._is_counting = False
-        self.is_closed: bool = False  # True once the writer stops
+        self.is_closed: bool = False  # True after the writer has stopped
         self._new: deque[Event | Mark] = deque()
-        # Functions to call when a topic has room again; any thread appends.
+        # The functions that are called when a topic has room again; any thread appends.
         self._waiting: deque[tuple[str, Callable[[], object]]] = deque()
         # Only the writer uses these. The first topic is the next to be sent.
         self._queues: OrderedDict[str, deque[Event]] = OrderedDict()
         self._marks: list[Mark] = []
         self._number = 0
-        # The number of the last event of each topic.
+        # The number of each topic's last event.
         self._numbers: OrderedDict[str, int] = OrderedDict()
-        self._lost: OrderedDict[str, int] = OrderedDict()  # dropped events without a gap so far
+        # The numbers of dropped events whose gaps were not sent yet.
+        self._lost: OrderedDict[str, int] = OrderedDict()
 
     # Any thread -------------------------------------------------------------------------------
 
@@ -125,7 +126,7 @@ class Outbox:
             self.is_closed = True
 
     def load(self, topic: str) -> float:
-        """Any thread: return a topic's weight divided by the free weight; at most 1 is accepted."""
+        """Any thread: return a topic's weight divided by the free weight; the limit is 1."""
         return self._weights.get(topic, 0) / max(1, self._max_bytes - self._weight)
 
     def when_room(self, topic: str, call: Callable[[], object]) -> None:
@@ -177,7 +178,7 @@ class Outbox:
             self._queues.setdefault(item.topic, deque()).append(item)
 
     def batch(self) -> list[Event]:
-        """The writer: return the next events to send, of each topic in turn; a large one alone."""
+        """The writer: return the next events, from each topic in turn, or one large event."""
         names = tuple(islice(self._queues, BATCH))
         queues = deque(iter(self._queues[name]) for name in names)
         batch: list[Event] = []
@@ -256,7 +257,7 @@ class Outbox:
 
 
 def _remember(by_topic: OrderedDict[str, int], topic: str, value: int) -> None:
-    """Store a topic's value; forget the value of the topic that was used longest ago."""
+    """Store a topic's value; drop the value of the least recently used topic."""
     by_topic[topic] = value
     by_topic.move_to_end(topic)
     if len(by_topic) > MAX_NUMBERS:

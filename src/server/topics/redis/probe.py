@@ -1,4 +1,4 @@
-"""The check that Redis answers now."""
+"""The check that Redis answers at the moment."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import redis
 
 from .connection import RedisConnection
 
-# The maximum number of requests that wait for a check. Others are answered with its last result.
+# The maximum number of requests that wait for a check. Further ones receive the last result.
 MAX_WAITING = 1000
 
 
 class Probe:
-    """Checks on request that Redis answers, in a thread of its own.
+    """The thread that checks on request that Redis answers.
 
-    There is one check at a time, and its result is valid for ``redis_probe_lifetime``. So the
-    number of requests does not matter.
+    One check runs at a time, and its result is valid for ``redis_probe_lifetime``. So many requests
+    cause few checks.
 
     Args:
         connection: the address of Redis.
@@ -62,9 +62,10 @@ class Probe:
         client = self._connection.client("probe")
         try:
             client.ping()
-        except redis.exceptions.NoPermissionError:  # an answer, of an access control list
+        except redis.exceptions.NoPermissionError:
+            # Redis has answered, but an access control list forbids the command.
             return True
-        except Exception:  # also a ValueError, because of an impossible host or reply
+        except Exception:  # also a ValueError, which an invalid host or reply raises
             return False
         finally:
             with suppress(Exception):

@@ -27,9 +27,10 @@ if TYPE_CHECKING:
 
 # The number of entries that Redis keeps beyond the history, for slow readers.
 SPARE = 10_000
-LONGEST = 10 * 365 * 86400.0  # seconds; the limit of max_age, which may be infinite
+# The maximum lifetime of entries in seconds, because max_age may be infinite.
+LONGEST = 10 * 365 * 86400.0
 
-MESSAGES = 1000  # messages taken from channels before the streams are read
+MESSAGES = 1000  # the maximum number of messages that are processed before streams are read
 
 
 @dataclass
@@ -57,9 +58,9 @@ class Reader:
     """The thread that reads the new entries of all topics with subscribers in this process.
 
     A message on the topic's channel announces new entries, and the reader then reads the stream
-    after the last id that it has. So idle topics cost little. A message that is lost with the
-    connection does no harm: a stream is read again after each subscription to its channel.
-    Entries are numbered, so missing ones are detected and reported as a gap.
+    after the last id that it has. So idle topics cost little. A message can be lost with the
+    connection, so a stream is read again after each subscription to its channel. Entries are
+    numbered, so missing ones are detected and reported as a gap.
 
     After each reconnect, and periodically, each position is looked up in its stream. A missing
     position belongs to the time before a failover, or to an earlier life of the topic. It is
@@ -68,8 +69,8 @@ class Reader:
     Args:
         connection: the connection to Redis.
         publisher: the name of this process in Redis.
-        followed: returns the followed topics by name.
-        stop: is set when the thread must stop.
+        followed: a function that returns the followed topics by name.
+        stop: the event that is set when the thread must stop.
         batch: the number of streams read at once, and of entries read of each.
     """
 
@@ -87,7 +88,7 @@ class Reader:
         self._wake = connection.wake_channel(publisher)
         self._followed = followed
         self._snapshots: deque[tuple[FollowRequest, TopicSnapshot]] = deque()
-        self._readings: dict[str, _Reading] = {}  # by key
+        self._readings: dict[str, _Reading] = {}  # the positions by key
         self._listening: set[str] = set()  # the keys whose channels are subscribed
         self._changed: set[str] = set()  # the keys of streams that must be read
         self._doubtful: set[str] = set()  # the keys of positions that must be looked up
@@ -103,10 +104,11 @@ class Reader:
         """The writer: wake the reader, which otherwise checks for snapshots once a second."""
         client.publish(self._wake, "")
 
-    # Its own thread ---------------------------------------------------------------------------
+    # The reader's thread
+    # ---------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Its thread: read until ``stop`` is set."""
+        """The reader's thread: read until ``stop`` is set."""
         self._connection.run_until_stopped("reader", self._read, self._stop)
 
     def _read(self, client: Any, succeeded: Callable[[], None]) -> None:
@@ -154,7 +156,7 @@ class Reader:
             self._listening |= new
 
     def _tidy(self, pubsub: Any) -> None:
-        """Drop the topics that are not followed any more, and do other periodic work."""
+        """Drop the topics that are no longer followed, and do other periodic work."""
         pubsub.ping()  # the reply shows that the connection is alive
         followed = self._followed()
         for key, reading in tuple(self._readings.items()):
@@ -208,12 +210,13 @@ class Reader:
             if len(readings) == 1:
                 self._refuse(readings[0], error)
                 return
-            for reading in readings:  # to find the stream that causes the error
+            # Reads each stream alone, to find the stream that causes the error.
+            for reading in readings:
                 self._fetch_some(client, [reading])
             return
         for name, entries in streams or ():
             reading = self._readings[name.decode()]
-            if len(entries) == self._batch:  # the stream may have more
+            if len(entries) == self._batch:  # the stream may have more entries
                 self._changed.add(reading.key)
             self._take(client, reading, [read_entry(*entry) for entry in entries])
             reading.topic.place()
@@ -248,11 +251,12 @@ class Reader:
 
     def _load(self, client: Any, topic: Replica, snapshot: TopicSnapshot) -> None:
         floor_id, news = snapshot.floor_id, snapshot.entries
-        if len(news) == reach(topic) + 1:  # older entries may exist, so the oldest is the floor
+        # Older entries may exist, so the oldest one becomes the floor.
+        if len(news) == reach(topic) + 1:
             floor_id = news.pop(0).id
         entries, _ = self._entries(topic, news, None, snapshot.closed_id)
         now = self._connection.timing.clock()
-        for entry in entries:  # keep the age that the entry has in Redis
+        for entry in entries:  # each entry keeps its age in Redis
             entry.published = now - age_of(entry.stream_id, snapshot.time)
         if snapshot.closed_id and not (entries and entries[-1].last):
             entries.append(Entry("", last=True, stream_id=snapshot.closed_id))
@@ -332,12 +336,12 @@ def entries_kept(topic: Replica) -> int:
 
 def reach(topic: Replica) -> int:
     """Return the number of newest entries that a process loads when it follows a topic."""
-    # Newer entries replace older ones of their key, so the newest may have few keys: load all.
+    # All entries are loaded, because the newest ones may have only a few different keys.
     return entries_kept(topic) if topic.latest_only else topic.bounds.history
 
 
 def lifetime(topic: Replica, timing: Timing) -> int:
-    """Return the milliseconds that Redis keeps an entry, and all keys of an unused topic."""
+    """Return the lifetime of an entry, and of an unused topic's keys, in milliseconds."""
     return round((min(topic.bounds.max_age, LONGEST) + timing.redis_ttl_margin) * 1000)
 
 

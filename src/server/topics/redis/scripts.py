@@ -15,7 +15,8 @@ Both keys expire when the topic has not been used for a while. Redis may also ev
 # The weight of an entry in a stream besides its fields, rounded.
 ENTRY_WEIGHT = 64
 
-# In Redis 6, a script that reads the time must call this to be replicated by its effects.
+# In Redis 6, a script that reads the time must begin with this call, so that its effects are
+# replicated.
 _TIME = """
 if redis.replicate_commands then redis.replicate_commands() end
 local time = redis.call('TIME')

@@ -59,8 +59,8 @@ class _Run:
 class RedisStreams(SharedLog):
     """The connection of an app's topics to Redis.
 
-    Its threads start with the first command. A published event waits in this process until Redis
-    has acknowledged it. Then the persistence of Redis protects it:
+    The threads start with the first command. A published event waits in this process until Redis
+    has acknowledged it. Then the persistence of Redis protects the event:
 
     - with ``appendfsync always`` the event is on the disk, and survives a crash of the machine;
     - with ``appendfsync everysec`` it survives a crash of Redis, but a crash of the machine loses
@@ -101,11 +101,11 @@ class RedisStreams(SharedLog):
         self._members_client = self.connection.client("members")
         self._interests = Interests(self._sizes.max_leaving)
         self._losses = Losses()
-        self._lock = threading.RLock()  # for _run
+        self._lock = threading.RLock()  # protects _run
         self._run: _Run | None = None
 
     def after_fork(self) -> None:
-        """The child of a fork: begin without events; the parent sends those published before."""
+        """The child of a fork: begin without events; the parent sends the earlier events."""
         self._begin_anew()
 
     # Any thread -------------------------------------------------------------------------------
@@ -124,7 +124,7 @@ class RedisStreams(SharedLog):
         Args:
             replica: the replica of the topic.
             entry: the event.
-            receipt: is settled when Redis has replied.
+            receipt: the receipt that is settled when Redis has replied.
 
         Raises:
             BrokerUnavailable: too many events wait for Redis.
@@ -147,7 +147,7 @@ class RedisStreams(SharedLog):
                 raise BrokerRefused(refusal)
             try:
                 run.outbox.put(event)
-            except ClosedError:  # another thread has closed this run; the next one sends the event
+            except ClosedError:  # another thread has closed this run; the next run sends the event
                 continue
             run.writer.wake()
             return
@@ -288,7 +288,7 @@ class RedisStreams(SharedLog):
             self._interests.withdraw()
             self._wait(run, timeout)
             with self._lock:
-                mine = self._run is run  # False if another thread has closed it
+                mine = self._run is run  # False if another thread has closed the run
                 if mine:
                     self._run = None
                     run.outbox.close()
@@ -299,7 +299,8 @@ class RedisStreams(SharedLog):
             raise EventsLost(count, reason)
 
     def _end(self, run: _Run, until: float) -> None:
-        self._wait(run, until - monotonic())  # for events that another thread has just published
+        # Waits for events that another thread has just published.
+        self._wait(run, until - monotonic())
         while self._interests and not self.connection.unavailable and monotonic() < until:
             run.writer.wake()
             run.stop.wait(0.01)
@@ -366,12 +367,13 @@ class RedisStreams(SharedLog):
         )
         at_exit.register_in_process()
         self._interests.begin()
-        # A signal handler that publishes while the threads start must find this run.
+        # The run is stored first, because a signal handler may publish while the threads start.
         self._run = run = _Run(outbox, writer, reader, stop, threads)
         try:
             for thread in threads:
                 thread.start()
-        except BaseException:  # such as RuntimeError: the system allows no more threads
+        except BaseException:
+            # For example a RuntimeError, because the system allows no more threads.
             self._run = None
             stop.set()
             outbox.close()
@@ -380,6 +382,6 @@ class RedisStreams(SharedLog):
 
 
 def _checked(name: str) -> str:
-    name.encode()  # raises UnicodeEncodeError here instead of in the writer
+    name.encode()  # a UnicodeEncodeError must be raised here and not in the writer
 
     return name

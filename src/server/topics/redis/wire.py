@@ -40,9 +40,9 @@ class TopicSnapshot:
         n: the number of entries ever added.
         closed_id: the id of the last entry; "" if the topic is not closed.
         time: the clock of Redis, in milliseconds.
-        life: distinguishes the topic from an earlier one of this name.
+        life: a text that distinguishes the topic from an earlier one of the same name.
         has_position: True if the requested position is in the stream.
-        entries: the newest, in order.
+        entries: the newest entries, in order.
     """
 
     floor_id: str

@@ -1,7 +1,8 @@
 """The thread that writes to Redis: published events, follow requests and presence.
 
-An error of one event, or of one topic, does not stop the others. After an outage every command
-without a reply is sent again. Events are numbered, so Redis recognizes events that it has.
+An error of one event, or of one topic, does not stop the others. After an outage, each command
+without a reply is repeated. Events are numbered, so Redis recognizes events that it has already
+stored.
 """
 
 from __future__ import annotations
@@ -30,14 +31,15 @@ from .wire import read_snapshot
 if TYPE_CHECKING:
     from .connection import RedisConnection
 
-# An event is dropped after Redis has closed the connection this many times while receiving it.
+# The number of times that Redis may close the connection while receiving an event, before the event
+# is dropped.
 STRIKES = 5
-# The number of rejected topics that are remembered.
+# The maximum number of rejected topics that are stored.
 MAX_REFUSED = 1000
 
 
 class Losses:
-    """The number of events that Redis has rejected; any thread reads, the writer counts."""
+    """The number of events that Redis has rejected. The writer counts; any thread may read."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -65,9 +67,9 @@ class Writer:
         publisher: the name of this writer in Redis; each start has a new one.
         outbox: the events.
         interests: the follow requests and the presence of members.
-        reader: reads the followed topics.
-        losses: counts the events that Redis rejects.
-        stop: is set when the thread must stop.
+        reader: the reader of the followed topics.
+        losses: the counter of events that Redis rejects.
+        stop: the event that is set when the thread must stop.
     """
 
     def __init__(
@@ -91,8 +93,8 @@ class Writer:
         self._wake: SimpleQueue[None] = SimpleQueue()
         self._is_woken = False
         self._refused: OrderedDict[str, tuple[str, float]] = OrderedDict()
-        self._suspect: Event | None = None  # a large event on which Redis closed the connection
-        self._strikes = 0  # the number of times
+        self._suspect: Event | None = None  # a large event during which Redis closed the connection
+        self._strikes = 0  # the number of times that Redis closed the connection during the suspect
         self._trouble, self._late = ThrottledLog(), ThrottledLog()
 
     def wake(self) -> None:
@@ -106,10 +108,11 @@ class Writer:
         reason, until = self._refused.get(topic, ("", 0.0))
         return reason if monotonic() < until else ""
 
-    # Its own thread ---------------------------------------------------------------------------
+    # The writer's thread
+    # ---------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Its thread: write until ``stop`` is set."""
+        """The writer's thread: write until ``stop`` is set."""
         self._connection.run_until_stopped("writer", self._write, self._stop)
 
     def _write(self, client: Any, succeeded: Callable[[], None]) -> None:
@@ -163,7 +166,7 @@ class Writer:
 
     def _events_done(self, events: Sequence[Event], replies: Sequence[Any]) -> None:
         sent_behind = [event.before for event in events]
-        waiting = set()  # topics whose other events must be sent again
+        waiting = set()  # the topics whose other events must be sent again
         for event, reply, before in zip(events, replies, sent_behind, strict=True):
             topic = event.topic
             if topic in waiting:
@@ -244,7 +247,7 @@ class _Sender:
         """Send a batch in one pipeline; return the replies, errors included."""
         replies = self._send(batch)
         if any(isinstance(each, redis.exceptions.NoScriptError) for each in replies):
-            self._load()  # SCRIPT FLUSH has removed the scripts
+            self._load()  # the scripts were removed with SCRIPT FLUSH
             replies = self._send(batch)
         return replies
 
@@ -261,7 +264,8 @@ class _Sender:
             return "EVALSHA", self._open, *open_arguments(self._connection, item.topic, count)
         if isinstance(item, Presence):
             here = key(item.topic, "members")
-            # The publisher's name distinguishes a new process from a dead one with equal members.
+            # The publisher's name distinguishes the members of a new process from those of a dead
+            # one.
             members = [f"{self._publisher}\0{member}" for member in item.members]
             if item.present:
                 return "EVALSHA", self._join, 1, here, round(timing.presence_ttl * 1000), *members
