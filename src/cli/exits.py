@@ -13,7 +13,7 @@ class Exit(IntEnum):
     USAGE = 2
     UNREACHABLE = 3
     REFUSED = 4
-    INTERRUPTED = 130  # as a shell reports SIGINT
+    INTERRUPTED = 130  # the exit code with which a shell reports SIGINT
 
 
 HELP = {

@@ -16,7 +16,7 @@ from ..server.sockets.listening import Listening
 from ..server.workers.worker import SupervisorLink
 from .sources import Configuration
 
-# How to serve the applications of other packages.
+# The advice for applications of other packages, by the name of the package.
 GUNICORN = "serve it with: gunicorn --worker-class gthread --threads 4 {name}"
 UVICORN = "serve it with: uvicorn --ws wsframe.uvicorn:WebSocketProtocol {name}"
 REMEDIES = {
@@ -87,7 +87,7 @@ def _load(name: str | None) -> App:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise  # the module exists, but one of its imports does not
+            raise  # the module exists, but one of its imports is missing
         sys.exit(f"no module named {module_name!r}")
     if not hasattr(module, attribute):
         sys.exit(f"no {attribute!r} in module {module_name!r}")
@@ -98,7 +98,7 @@ def _load(name: str | None) -> App:
 
 
 def _remedy(other: object, name: str) -> str:
-    """Return the way to serve an application of another kind; "" for other objects."""
+    """Return advice for an application of another framework; "" for other objects."""
     for kind in type(other).__mro__:
         package = kind.__module__.partition(".")[0]
         if package in REMEDIES:

@@ -33,7 +33,7 @@ class Setting:
     Attributes:
         name: the key in a file. The variable of the environment has the same name in upper case,
             after ``WSFRAME_``.
-        kind: its values.
+        kind: the kind of its values.
         help: the description of its option.
         default: its value if it is not set.
         flag: the option; None for an argument without an option.

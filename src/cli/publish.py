@@ -44,7 +44,8 @@ def main(arguments: Sequence[str], prog: str) -> int:
     event.add_argument(
         "--key",
         metavar="KEY",
-        help='key of the events; with the policy "latest" an event replaces the one before',
+        help='key of the events; with the policy "latest", an event replaces older ones with '
+        "the same key",
     )
     add_config(parser)
     group = parser.add_argument_group("Redis", f"by default {LOCAL_REDIS}")

@@ -16,7 +16,7 @@ from ..server.reports.output import announce, flush_at_exit
 from ..server.signals import Interrupted
 from .exits import Exit
 
-# Seconds between two checks of the files.
+# The pause between two checks of the files, in seconds.
 INTERVAL = 0.25
 
 
@@ -24,7 +24,7 @@ class Files:
     """The files of the imported modules, and the Python files in the current directory."""
 
     def __init__(self) -> None:
-        self._directory = Path.cwd()  # the program may change it
+        self._directory = Path.cwd()  # the program may change the current directory later
         self._others: tuple[str, ...] = ()
         self._times: dict[str, int] = {}
         self._here: set[str] = set()
@@ -37,7 +37,8 @@ class Files:
     def changed(self) -> str:
         """Return the name of a file that has changed since the last call; "" for none.
 
-        A file that has appeared counts only in the current directory: others have been imported.
+        A new file counts as changed only in the current directory. Elsewhere it has just been
+        imported.
         """
         before, here_before = self._times, self._here
         self._here = {str(path) for path in self._directory.glob("*.py")}
@@ -68,7 +69,7 @@ class _Watch:
         threading.Thread(target=self._run, name="wsframe-reload", daemon=True).start()
 
     def wait(self, names: Iterable[str]) -> None:
-        """The main thread, after a failed start: wait for a change, also of these files."""
+        """The main thread, after a failed start: watch further files, and wait for a change."""
         self._files.add(*names)
         while not self._done.is_set():
             self._done.wait(INTERVAL)  # a signal that arrives just before the wait does not end it
@@ -102,14 +103,14 @@ def serve_until_changed(serve: Callable[[], int]) -> int:
     try:
         try:
             code = serve()
-        except (Exception, SystemExit) as error:  # of the program, such as a SyntaxError
+        except (Exception, SystemExit) as error:  # an error of the program, such as a SyntaxError
             if isinstance(error, SystemExit):
                 print(error, file=sys.stderr)
             else:
                 traceback.print_exception(error)
             announce("Waiting for a change.")
             watch.wait(_files_of(error))
-    except Interrupted:  # a stop signal while no server runs
+    except Interrupted:  # a stop signal has arrived while no server runs
         return Exit.OK
     if watch.found:
         _restart(watch.found, directory)
@@ -117,7 +118,7 @@ def serve_until_changed(serve: Callable[[], int]) -> int:
 
 
 def _restart(changed: str, directory: str) -> NoReturn:
-    """Run the same command in the place of this process, in its first directory."""
+    """Replace this process by a new run of its command, in the original directory."""
     os.chdir(directory)
     announce(f"Restarting, because {os.path.relpath(changed)} has changed.")
     flush_at_exit()

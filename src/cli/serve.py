@@ -23,9 +23,9 @@ from .options import SETTINGS, argument_parser
 from .reloading import serve_until_changed
 from .sources import Configuration, SourceError, resolve
 
-# The longest ``drain`` of a server that a developer restarts.
+# The maximum ``drain``, in seconds, with --reload.
 RELOAD_DRAIN = 0.5
-# A password in a URL.
+# A URL with a password.
 PASSWORD = re.compile("//[^/@]*:[^/@]+@|[?&]password=[^&]")
 
 
@@ -56,7 +56,7 @@ def _settings(parser: argparse.ArgumentParser, configuration: Configuration) -> 
     options = {name: value for name, value in configuration.values.items() if name in names}
     try:
         settings = activate(Settings(**options))
-        tls_context(settings)  # an error is one of these options
+        tls_context(settings)  # an error concerns these options
     except ValueError as error:
         parser.error(configuration.explain(error))
     except CertificateError as error:
@@ -69,7 +69,8 @@ def _settings(parser: argparse.ArgumentParser, configuration: Configuration) -> 
 def _serve(configuration: Configuration, settings: Settings) -> int:
     """Serve until a stop signal; return the exit code."""
     host, port, workers = configuration["host"], configuration["port"], configuration["workers"]
-    configure_log(configuration)  # before the app is loaded, and in the parent of workers, too
+    # Called before the app is loaded, and also in the parent of workers.
+    configure_log(configuration)
     if configuration.sources.get("redis") == "--redis" and PASSWORD.search(configuration["redis"]):
         log.warning(
             "the password in --redis is visible in the list of processes; use the variable "
@@ -84,5 +85,5 @@ def _serve(configuration: Configuration, settings: Settings) -> int:
         print(f"cannot listen on {where}: {error.strerror or error}", file=sys.stderr)
         return Exit.FAILED
     if not flush_at_exit():
-        os._exit(0)  # a handler is blocked in print; Python would abort at exit
+        os._exit(0)  # if a handler is blocked in print(), Python would abort at its exit
     return Exit.OK

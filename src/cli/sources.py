@@ -17,7 +17,7 @@ from .options import PREFIX, SETTINGS, Setting
 # Variables with the same prefix that are not settings. They select and build the kernels.
 OTHERS = {f"{PREFIX}{name}" for name in ("PURE", "BUILD_EXT", "SANITIZE")}
 CONFIG = f"{PREFIX}CONFIG"
-# The types of values in a TOML file, in its own terms.
+# The names of types in TOML, for messages.
 TYPES: dict[type[object], str] = {
     str: "a string",
     int: "an integer",
@@ -29,7 +29,7 @@ TYPES: dict[type[object], str] = {
 
 
 class SourceError(Exception):
-    """A source has an unknown setting or an invalid value, or cannot be read."""
+    """The error for a source with an unknown setting or an invalid value, or an unreadable one."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Configuration:
     """The values of settings.
 
     Attributes:
-        values: by name.
+        values: the values by the name of the setting.
         sources: the names of the options, variables and keys of the values that are not defaults,
             for messages.
     """
@@ -57,7 +57,7 @@ class Configuration:
 
 
 def resolve(arguments: argparse.Namespace, settings: Collection[Setting]) -> Configuration:
-    """Return the values of these settings.
+    """Return the values of a command's settings.
 
     Args:
         arguments: the given options, and ``config``, the name of a file or None.
@@ -117,7 +117,7 @@ def _from_file(name: str) -> dict[str, tuple[object, str]]:
 
 
 def _text(setting: Setting, value: object, source: str) -> str:
-    """Return the text of a value of a file."""
+    """Return a value of a TOML file as text."""
     kind = setting.kind
     if type(value) not in kind.types:
         expected = " or ".join(TYPES[each] for each in kind.types)

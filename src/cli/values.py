@@ -1,7 +1,7 @@
 """The values of settings, as text.
 
-A text may be an option, a variable of the environment, or written for the value of a file. Each
-converter raises ``argparse.ArgumentTypeError`` for an invalid text.
+The text comes from an option, an environment variable, or a value in a file. Each converter raises
+``argparse.ArgumentTypeError`` for an invalid text.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def seconds(text: str) -> float:
 
 
 def share(text: str) -> float:
-    """Return a number; the setting checks that it is a share."""
+    """Return a number; the setting checks that it is at most 1."""
     if not DECIMAL.fullmatch(text):
         raise ArgumentTypeError(f"expected a number from 0 to 1, got {text!r}")
     return float(text)
@@ -124,7 +124,7 @@ def switch(text: str) -> bool:
 
 
 def one_of(*choices: str) -> Callable[[str], str]:
-    """Return a converter that accepts these texts, in lower or upper case."""
+    """Return a converter that accepts the given texts, in lower or upper case."""
 
     def convert(text: str) -> str:
         if text.lower() not in choices:
@@ -140,9 +140,9 @@ class Kind:
 
     Attributes:
         metavar: the placeholder for the value in the help.
-        convert: returns the value of a text.
+        convert: a function that returns the value of a text.
         types: the types of the value in a TOML file.
-        text: returns the text of such a value.
+        text: a function that returns the text of a value in a TOML file.
         many: True if the option may be repeated, and the value is a list.
         secret: True if no message may contain the value.
     """

@@ -18,9 +18,10 @@ from ..server import App, BrokerRefused, BrokerUnavailable, Topic, WebSocket
 app: App = App()
 ticks: Queue[str] = Queue()
 chat_room: Topic = app.topic("chat", history=50, max_age=3600)
-# Each process publishes its numbers under a key of its own, and new clients begin with the newest.
+# Each process publishes its numbers with its own key, and new clients begin with the newest
+# numbers.
 status: Topic = app.topic("status", policy="latest", max_age=3)
-# Every client receives these names each second, so they must not grow with the number of clients.
+# The number of names is limited, because every client receives them each second.
 MAX_PEOPLE = 50
 
 _folder = files(__package__)
@@ -50,11 +51,11 @@ def echo(ws: WebSocket) -> Generator[None, str | bytes, None]:
 def chat(ws: WebSocket) -> Generator[None, str | bytes, None]:
     """Publish the client's texts, and send it the events of the chat and the statistics.
 
-    The query has the ``name`` of the client, and the id ``after`` which it resumes.
+    The query contains ``name``, the client's name, and ``after``, the id from which it resumes.
     """
     query = {key: values[0] for key, values in ws.request.query.items()}
     name = query.get("name", "").strip()[:24] or "guest"
-    after = query.get("after", "")  # "": the client begins with the whole history
+    after = query.get("after", "")  # with "", the client begins with the whole history
     ws.subscribe(status, after="", envelope=True)
     ws.subscribe(chat_room, after=after, otherwise="", envelope=True, member=name)
     while True:
@@ -73,7 +74,7 @@ def tick() -> None:
     while True:
         second = round(time.time())
         ticks.put(time.strftime("%H:%M:%S", time.localtime(second)))
-        with suppress(BrokerUnavailable, BrokerRefused):  # the log of the server reports both
+        with suppress(BrokerUnavailable, BrokerRefused):  # the server logs both errors
             publish_status()
         time.sleep(max(0.0, second + 1 - time.time()))
 

@@ -3,8 +3,9 @@
 """The work of one round of the loop, for many connections in one Python call.
 
 ``receive`` polls, receives and decodes. ``run_turns`` resumes generators with the messages.
-``send`` and ``send_block`` send. Each handles the common case. It returns everything else, errors
-included, to its Python caller, and ``pure_rounds.py`` has an equivalent of each in Python.
+``send`` and ``send_block`` send. Each function handles the common case, and returns all other
+cases, also errors, to its Python caller. ``pure_rounds.py`` has an equivalent of each function in
+Python.
 
 Only the owner of a loop calls these functions. They keep no state besides the fields of ``Wire``
 and ``Resumable``, and write only to buffers of their caller. Any thread uses a ``Signal``.
@@ -73,23 +74,23 @@ cdef extern from "<sys/socket.h>" nogil:
     Py_ssize_t sendmsg(int fd, const msghdr *message, int flags)
 
 cdef enum:
-    MAX_READY = 64  # sockets in one round
-    MAX_BYTES = 1 << 20  # bytes after which no more is received in a round
-    MAX_PIECES = 128  # pieces of one sendmsg
-    COPY_LIMIT = 4096  # a longer payload is sent from where it is
-    LARGE_FRAME = 4096  # within a turn, only frames of more bytes are counted
+    MAX_READY = 64  # the maximum number of sockets in one round
+    MAX_BYTES = 1 << 20  # the number of bytes after which a round receives no more
+    MAX_PIECES = 128  # the maximum number of pieces of one sendmsg
+    COPY_LIMIT = 4096  # a longer payload is sent without a copy
+    LARGE_FRAME = 4096  # the size from which frames of a turn are counted
     RECORD = 1 << 14  # the maximum data of a TLS record (RFC 8446 section 5.1)
-    HEADER = 5  # the size of its header, which ends with the size of the rest
+    HEADER = 5  # the size of a TLS record's header
     LONGEST = HEADER + RECORD + 2048
     MAJOR_VERSION = 3
-    SEAL_AT_ONCE = 1 << 17  # the bytes that are encrypted at once for one client
-    GAP = (1 << 14) + 2048  # received records are this far behind the place of their data
-    LARGE = 1 << 16  # release the GIL to send more than this
+    SEAL_AT_ONCE = 1 << 17  # the maximum of bytes encrypted at once for one client
+    GAP = (1 << 14) + 2048  # the distance of records from their data
+    LARGE = 1 << 16  # the size from which the GIL is released to send
     TEXT_FRAME = 0x81
     BINARY_FRAME = 0x82
     BROKEN_EVENT = 1 << 30
     DECLINED = -2
-    MAX_FANOUT = 128  # connections in one release of the GIL
+    MAX_FANOUT = 128  # the maximum of connections in one release of the GIL
 
     # The results of ``run_turns``.
     OVER = 0
@@ -157,7 +158,7 @@ cdef class Resumable:
 cdef class Signal:
     """A signal for which one thread waits; see ``pure_rounds.Signal``."""
 
-    cdef PyThread_type_lock lock  # held while the signal is not set
+    cdef PyThread_type_lock lock  # this lock is held while the signal is not set
     cdef readonly bint is_set
 
     def __cinit__(self):
@@ -240,7 +241,7 @@ def receive(files, list wires not None, bytearray buffer not None, timeout):
     cdef list messages, received = [], ready = []
     with nogil:
         count = epoll_wait(epoll, events, MAX_READY, milliseconds)
-    for i in range(count):  # none after an error, which is EINTR
+    for i in range(count):  # count is -1 after an error, which is EINTR
         fd = events[i].data.fd
         entry = None
         if events[i].events == EPOLLIN and fd < PyList_GET_SIZE(wires) \
@@ -279,7 +280,7 @@ def receive(files, list wires not None, bytearray buffer not None, timeout):
         wire.messages_in += PyList_GET_SIZE(messages)
         total += size
         if left:
-            used += size  # the memory is needed until the caller has processed the rest
+            used += size  # the caller still uses this memory
             received.append((wire.session, messages, memoryview(buffer)[used - left:used]))
         else:
             received.append((wire.session, messages, None))
@@ -311,7 +312,7 @@ def run_turns(round_, ownership, idle, Py_ssize_t most):
         error = None
         try:
             resume(task, wire, messages)
-        except BaseException as internal:  # of any kind, because the token must be popped
+        except BaseException as internal:  # any error, because the token must be popped
             error = internal
         wire.in_turn = False
         try:
@@ -329,7 +330,7 @@ def run_turns(round_, ownership, idle, Py_ssize_t most):
 
 
 cdef int resume(Resumable task, Wire wire, list messages) except -1:
-    """Resume the generator with each message, until it does anything but wait for the next."""
+    """Resume the generator with each message, while it waits for the next message."""
     cdef PyObject *result
     cdef PySendResult how
     cdef Py_ssize_t i = 0, count = PyList_GET_SIZE(messages)
@@ -340,7 +341,7 @@ cdef int resume(Resumable task, Wire wire, list messages) except -1:
             for i in range(count):
                 how = PyIter_Send(task.generator, <object>PyList_GET_ITEM(messages, i), &result)
                 yielded = <object>result
-                Py_DECREF(yielded)  # the reference of the call
+                Py_DECREF(yielded)  # the reference that the call has returned
                 if how == PYGEN_RETURN:
                     error = StopIteration(yielded)
                     break
@@ -441,7 +442,7 @@ cdef Py_ssize_t send_items(
 
 
 cdef bytes seal(tls, char *data, Py_ssize_t size):
-    """Return the record of this data; see ``Records.seal``."""
+    """Return the TLS record of the data; see ``Records.seal``."""
     view = PyMemoryView_FromMemory(data, size, PyBUF_READ)
     cdef Py_ssize_t sent = tls.write(view)
     records = tls.outgoing.read()
@@ -526,7 +527,7 @@ def send(list connections not None, bytearray scratch not None):
         else:
             try:
                 taken = seal_items(wire.tls, items, scratch)
-            except OSError:  # the caller tries again, and handles the error
+            except OSError:  # the caller encrypts again, and handles the error
                 taken = None
             sent = DECLINED if taken is None else send_records(wire.fd, taken, &total)
             if taken is not None and sent < total:
@@ -534,7 +535,7 @@ def send(list connections not None, bytearray scratch not None):
         if sent == DECLINED:
             incomplete.append((wire, None, 0))
             continue
-        PyList_SetSlice(wire.out, 0, queued, NULL)  # deletes them; other threads only append
+        PyList_SetSlice(wire.out, 0, queued, NULL)  # removes the items; other threads only append
         wire.frames_out += queued
         note_sent(wire, wire, taken, sent, total, incomplete)
     return incomplete
@@ -543,7 +544,7 @@ def send(list connections not None, bytearray scratch not None):
 cdef int note_sent(
     Wire wire, name, items, Py_ssize_t sent, Py_ssize_t total, list incomplete
 ) except -1:
-    """Count what was sent; append the name of a connection that the caller must serve."""
+    """Count the sent bytes; append the name of a connection that the caller must serve."""
     wire.large = 0
     if sent > 0:
         wire.bytes_out += sent

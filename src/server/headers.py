@@ -19,7 +19,7 @@ ON_STREAMS = EVERYWHERE | {"cache-control", "content-encoding", "content-type", 
 ON_CONNECTIONS = ON_STREAMS | {"access-control-allow-credentials", "access-control-allow-origin"}
 BY_DEFAULT = ON_PAGES | {"content-encoding"}
 
-# Headers of which all values are sent; of any other header, only the most specific value is sent.
+# Headers whose values are all sent. For any other header, only the most specific value is sent.
 ADDING_UP = frozenset(("set-cookie", "vary"))
 
 

@@ -1,4 +1,4 @@
-"""The states of a service, for people and for the service manager that has started the process."""
+"""Reports of a service's state: printed lines, and notifications of the service manager."""
 
 from __future__ import annotations
 

@@ -299,7 +299,7 @@ class Client(Closing):
         except TimeoutError:
             limit = self.sock.gettimeout() if seconds is None else seconds
             raise TimeoutError(
-                f"{len(found)} of {count} events in {limit:g} s: {found!r}"
+                f"received {len(found)} of {count} events within {limit:g} s: {found!r}"
             ) from None
         return found
 

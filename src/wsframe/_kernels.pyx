@@ -68,10 +68,10 @@ accept_key_choose()
 INSTRUCTION_SET = xor_instruction_set.decode()
 
 cdef enum:
-    # Release the GIL while a payload of at least this size is masked or copied. For a smaller one,
-    # reacquiring the GIL would cost more than the work.
+    # The payload size from which the GIL is released while masking or copying. For smaller
+    # payloads, reacquiring the GIL would cost more than the work.
     LARGE = 1 << 18
-    COPY_FROM = 1 << 15  # from this size on, memcpy is faster than the XOR with zeros
+    COPY_FROM = 1 << 15  # the size from which memcpy is faster than the XOR with zeros
 
 cdef enum:
     TEXT_FRAME = 0x81
@@ -100,14 +100,15 @@ cdef struct Span:
 
 
 cdef inline bint borrow(object data, Span *span, int flags) noexcept:
-    """Point the span at the object's memory; return False, without an exception, on failure."""
+    """Store the object's memory in the span; return False, without an exception, on failure."""
     span.exported = False
     if PyBytes_CheckExact(data) and flags == PyBUF_SIMPLE:
         span.start = <unsigned char *>PyBytes_AS_STRING(data)
         span.size = PyBytes_GET_SIZE(data)
         return True
     if PyByteArray_CheckExact(data) and PyByteArray_GET_SIZE(data) < LARGE and GIL_ENABLED:
-        # It need not be exported, because no other thread can resize it while we hold the GIL.
+        # No export is required, because no other thread can resize the object while this one holds
+        # the GIL.
         span.start = <unsigned char *>PyByteArray_AS_STRING(data)
         span.size = PyByteArray_GET_SIZE(data)
         return True
@@ -274,7 +275,8 @@ def encode_frame(opcode, payload=b"", *, fin=True, rsv=0, masking_key=None):
     cdef unsigned char *out
     if code < 0 or code > 15 or reserved < 0 or reserved > 7:
         return _pure.encode_frame(opcode, payload, fin=fin, rsv=rsv, masking_key=masking_key)
-    # Before the payload is borrowed, because os.urandom may let other threads run.
+    # The key is chosen before the payload is borrowed, because os.urandom may let other threads
+    # run.
     if masking_key is True:
         key = random_key()
     elif masked and is_key(masking_key):
@@ -331,7 +333,7 @@ cdef struct Head:
     int first
     int second
     uint64_t length
-    Py_ssize_t size  # of the header without the masking key; 0 if it is incomplete
+    Py_ssize_t size  # the header's size without the masking key; 0 if incomplete
 
 
 cdef inline bint read_head(const unsigned char *p, Py_ssize_t available, Head *head) noexcept:
@@ -385,7 +387,7 @@ cdef inline bint read_whole_head(
     if head.size > 2 and head.length < <uint64_t>(126 if head.size == 4 else 65536):
         return False
     head.size += 4 * masked
-    # Subtract instead of adding, because the length may be close to the largest number.
+    # A subtraction cannot overflow, although the length may be close to the largest number.
     return available >= head.size and available - head.size >= <Py_ssize_t>head.length
 
 
@@ -426,7 +428,7 @@ def take_messages(data, Py_ssize_t start, list messages not None, Py_ssize_t lim
 cdef Py_ssize_t take_from(
     const unsigned char *p, Py_ssize_t left, list messages, Py_ssize_t limit, bint masked
 ) except -1:
-    """Append the whole, uncompressed messages at the beginning; return the bytes behind them."""
+    """Append the complete, uncompressed messages at the beginning; return the rest of the data."""
     cdef Head head
     cdef Py_ssize_t size
     cdef uint32_t key = 0

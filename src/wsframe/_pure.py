@@ -1,7 +1,7 @@
 """The kernels in Python: functions over bytes, without protocol state.
 
-Their compiled counterparts in ``_kernels.pyx`` pass every unusual argument on to these, so that
-argument errors are raised only here.
+The compiled kernels in ``_kernels.pyx`` pass every unusual argument to these functions, so that
+only these raise argument errors.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 INSTRUCTION_SET = "pure Python"
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-TEXT_FRAME, BINARY_FRAME = 0x81, 0x82  # FIN and the opcode
+TEXT_FRAME, BINARY_FRAME = 0x81, 0x82  # the first bytes of unfragmented frames: FIN and the opcode
 FIRST_CONTROL_OPCODE = 0x8
 
-# One XOR of big integers is fastest for short payloads. For long ones it is bytes.translate, on
-# every fourth byte.
+# The size up to which one XOR of big integers is fastest. For longer payloads, bytes.translate on
+# every fourth byte is faster.
 TRANSLATE_FROM = 1024
 
-# Unused masking keys, cut from blocks of os.urandom, because a system call per frame would cost
-# more than the frame. list.pop is atomic, so two threads never get the same key.
+# Unused masking keys, which are parts of a block of os.urandom. A system call for each frame would
+# cost more than the frame. list.pop is atomic, so two threads never receive the same key.
 _keys: list[bytes] = []
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_keys.clear)

@@ -1,4 +1,4 @@
-"""Checks of callers' arguments; the errors name the argument."""
+"""Checks of callers' arguments, with errors that name the argument."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = [
 
 
 def check_deflate(deflate: object) -> None:
-    """Check the type of the argument ``deflate``; True, for example, has no settings.
+    """Check the type of the argument ``deflate``; True, for example, is not valid.
 
     Raises:
         TypeError: the value is not a PerMessageDeflate.

@@ -23,9 +23,9 @@ __all__ = [
 MODULES = {"zlib": "zlib", "zlib-ng": "zlib_ng.zlib_ng", "isal": "isal.isal_zlib"}
 # The range of windows for raw streams, in bits.
 MIN_BITS, MAX_BITS = 9, 15
-# The errors of zlib and zlib-ng, and of isal, for a reference to bytes outside the window.
+# The error texts of zlib, zlib-ng and isal for a reference to bytes outside the window.
 TOO_FAR_BACK = ("distance too far back", "lookback distance")
-# The maximum number of spare compressors with the same settings; each may take some 300 KiB.
+# The maximum number of spare compressors with the same settings; each may use about 300 KiB.
 MAX_SPARE_COMPRESSORS = 4
 
 

@@ -25,7 +25,7 @@ def octets(data: Buffer, name: str = "data") -> memoryview:
     """
     try:
         view = memoryview(data)
-        if view.ndim != 1 and not view.nbytes:  # cast() rejects these
+        if view.ndim != 1 and not view.nbytes:  # cast() rejects empty views with several dimensions
             return memoryview(b"" if view.readonly else bytearray())
         return view.cast("B")
     except TypeError:

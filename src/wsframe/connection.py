@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Connection"]
 
-CLOSING, SENDING = "closing", "sending"  # permits, see below
+CLOSING, SENDING = "closing", "sending"  # the permits that self._permits contains, see below
 
 
 class Connection(Receiver):
@@ -92,7 +92,8 @@ class Connection(Receiver):
         self.subprotocol: str | None = subprotocol
         self.close_sent: bool = False
         self.only_messages: bool = True
-        # The thread that removes an item may close, or encode a part. Removing is atomic.
+        # The permits to close, and to encode a part. Only the thread that removes an item, which is
+        # atomic, may do that.
         self._permits = [CLOSING, SENDING]
         self._encode: Encoder = encode_frame if self._masked else encode_masked
         self._deflater: Deflater | None = None
@@ -100,8 +101,8 @@ class Connection(Receiver):
         if deflate is not None:
             self._deflater = Deflater(deflate, self.role)
             self._min_deflate_size = deflate.min_size
-        # A message that is being sent in parts. It keeps the encoders above, and a function that
-        # refuses messages takes their place. So encode() has no additional check.
+        # The message that is being sent in parts. Meanwhile a function that refuses messages
+        # replaces the encoders above, so that encode() requires no additional check.
         self._outgoing: OutgoingMessage | None = None
 
     @property
@@ -163,9 +164,9 @@ class Connection(Receiver):
                 begin = 0 if left is None else len(data) - left
                 kept = self._receive_rest(data, begin, events)
         except (BufferError, TypeError, ValueError):
-            raise  # not a bytes-like object, or a released view: nothing was decoded
+            raise  # the argument is not bytes-like or is a released view, so no data was decoded
         except BaseException:
-            # Out of memory: the beginning of the next frame is no longer known.
+            # After a MemoryError, the beginning of the next frame is unknown.
             kept, self._ended = b"", True
             raise
         finally:
@@ -196,7 +197,7 @@ class Connection(Receiver):
         """
         check_integer("min_size", min_size, 1)
         view = octets(data)
-        # Outside of this method, receive() must not find the state of a message in parts.
+        # The state of a message in parts is removed, so that receive() does not use it.
         place = self._in_parts or self._kept
         try:
             kept = place.pop()
@@ -221,7 +222,7 @@ class Connection(Receiver):
                 in_parts = True
                 events.append(Part(part, final=False))
         except BaseException:
-            # Out of memory: the beginning of the next frame is no longer known.
+            # After a MemoryError, the beginning of the next frame is unknown.
             kept, self._ended = b"", True
             raise
         finally:

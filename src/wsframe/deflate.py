@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Deflater", "Inflater", "PerMessageDeflate"]
 
-# The end of a flushed stream, which is removed from each message (section 7.2.1).
+# The end of a flushed stream, which is removed from each message (RFC 7692 section 7.2.1).
 TAIL = b"\x00\x00\xff\xff"
-EMPTY = b"\x00"  # an empty message (section 7.2.3.6)
+EMPTY = b"\x00"  # a compressed empty message (RFC 7692 section 7.2.3.6)
 # The maximum number of bytes to inflate at once. A decompression bomb takes at most this many bytes
 # beyond the limit.
 STEP = 1 << 16
@@ -103,7 +103,8 @@ class PerMessageDeflate:
         except ValueError:
             return None
         server_bits = min(self.server_max_window_bits, offer.get(SERVER_BITS, MAX_BITS))
-        # Section 7.1.2.2: a server must not send this parameter unless the client did.
+        # A server may send this parameter only if the client has sent it (RFC 7692 section
+        # 7.1.2.2).
         client_bits = MAX_BITS
         if CLIENT_BITS in offer:
             client_bits = min(self.client_max_window_bits, offer[CLIENT_BITS])
@@ -123,7 +124,7 @@ class PerMessageDeflate:
     def offer(self) -> str:
         """As a client, return the extension to offer."""
         offer = self._write()
-        # Without a value: the server may choose the client's window (section 7.1.2.2).
+        # Without a value, the server may choose the client's window (RFC 7692 section 7.1.2.2).
         return offer if CLIENT_BITS in offer else f"{offer}; {CLIENT_BITS}"
 
     def confirm(self, parameters: Parameters) -> PerMessageDeflate:
@@ -147,7 +148,7 @@ class PerMessageDeflate:
             or not backends.has_window(self.backend, min(server_bits, client_bits))
         ):
             raise HandshakeError(
-                502, "the server chose compression parameters that were not offered"
+                502, "the server's permessage-deflate parameters do not match the client's offer"
             )
         return replace(
             self,
@@ -170,7 +171,7 @@ class PerMessageDeflate:
     # Compressing -------------------------------------------------------------------------------
 
     def encode(self, message: str | Buffer) -> bytes:
-        """As a server, return a frame for all clients that negotiated the same settings.
+        """As a server, return one frame for all clients that have negotiated the same settings.
 
         So a message to many clients is compressed once. Any thread may call this method.
 
@@ -211,8 +212,9 @@ class Deflater:
         self._settings = settings
         self._bits, self._takeover = settings.window_of(role)
         self._masking_key = None if role is Role.SERVER else True
-        # With context takeover, the thread that holds the one item owns the window; popping it is
-        # atomic. Without it, this is the list of spare compressors, which all connections share.
+        # With context takeover, a list with one compressor: the thread that pops it, which is
+        # atomic, owns the window. Without context takeover, the list of spare compressors, which
+        # all connections share.
         self._idle: list[Any] = [None]
         if not self._takeover:
             self._idle = backends.spare_compressors(
@@ -241,10 +243,7 @@ class Deflater:
         return self.encode_part(self._idle, opcode, payload)
 
     def window(self) -> list[Any]:
-        """Return the place of the compressor of one message that is sent in parts.
-
-        With context takeover it is the connection's, otherwise a new one.
-        """
+        """Return the list with the compressor of one message that is sent in parts."""
         return self._idle if self._takeover else [None]
 
     def encode_part(
@@ -275,7 +274,7 @@ class Deflater:
             rsv = 0 if opcode == CONTINUATION else RSV1
             return encode_frame(opcode, data, fin=final, rsv=rsv, masking_key=self._masking_key)
         except BaseException:
-            # The compressor's window differs from the peer's now. A new compressor is always valid.
+            # The compressor's window now differs from the peer's. A new compressor is always valid.
             compressor = None
             raise
         finally:
@@ -355,10 +354,11 @@ class Inflater:
             raise ProtocolError(
                 CloseCode.INVALID_FRAME_PAYLOAD_DATA, self._reason(str(error))
             ) from None
-        # If the piece is full, more output may be pending.
+        # A full piece means that more output may be pending.
         self.pending = len(piece) == STEP
         if decompressor.eof:
-            # A sender may end its stream (section 7.2.3.4). The next one has an empty window.
+            # A sender may end its stream (RFC 7692 section 7.2.3.4). The next stream has an empty
+            # window.
             self._decompressor = None
             self.ends += 1
             self._leave(decompressor.unused_data, last)
@@ -375,7 +375,7 @@ class Inflater:
         return self.inflate(self._rest, self._last)
 
     def _reason(self, error: str) -> str:
-        """Return the close reason for an error of the backend."""
+        """Return the close reason for an error that the backend has raised."""
         reason = "a compressed message is not valid DEFLATE"
         if not any(words in error for words in backends.TOO_FAR_BACK):
             return reason

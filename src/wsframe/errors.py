@@ -1,4 +1,4 @@
-"""Errors, one class for each party at fault."""
+"""The exceptions of wsframe: errors of the caller, and errors of the peer."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class WSFrameError(Exception):
 
 
 class StateError(WSFrameError):
-    """The caller's fault: a call that the state forbids, such as sending after the close frame.
+    """The error for a call that the state forbids, such as sending after the close frame.
 
     >>> connection = Connection(Role.SERVER)
     >>> frame = connection.close()
@@ -38,7 +38,7 @@ class StateError(WSFrameError):
 
 
 class ConnectionClosed(WSFrameError):  # noqa: N818 - an end is not always an error
-    """The connection is closed: nothing more is received, and nothing can be sent.
+    """The error for a closed connection: no message can be received or sent.
 
     >>> try:
     ...     raise ConnectionClosed(1001, "restart")
@@ -61,7 +61,7 @@ class ConnectionClosed(WSFrameError):  # noqa: N818 - an end is not always an er
 
 
 class ProtocolError(WSFrameError):
-    r"""The peer's fault: a violation of the protocol.
+    r"""The error for the peer's violation of the protocol.
 
     >>> error = ProtocolError(1002, "a fragment is missing")
     >>> Connection(Role.SERVER).close(error.code, error.reason)[2:4]
@@ -82,7 +82,7 @@ class ProtocolError(WSFrameError):
 
 
 class HandshakeError(WSFrameError):
-    r"""The peer's fault: an opening handshake that is rejected.
+    r"""The error for a rejected opening handshake.
 
     >>> HandshakeError(503, "too many clients", [("Retry-After", "10")]).encode()
     b'HTTP/1.1 503 Service Unavailable\r\n...'

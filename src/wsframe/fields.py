@@ -14,16 +14,17 @@ __all__ = ["Extension", "Fields", "decode_field", "decode_response"]
 #: The name of a WebSocket extension and its parameters, each with its value or None.
 Extension: TypeAlias = "tuple[str, list[tuple[str, str | None]]]"
 
-# RFC 9112 section 5.2: a line that begins with white space continues the header before it.
+# A line that begins with white space, which continues the previous header (RFC 9112 section 5.2).
 FOLD = re.compile(r"\r\n[ \t]+")
 STATUS_LINE = re.compile(r"HTTP/1\.([01]) ([1-5][0-9]{2})(?: [^\r\n]*)?")
 
-# RFC 6455 section 9.1: the value of a parameter is absent, a token, or a quoted token.
+# A parameter of an extension, without a value, or with a token or a quoted token (RFC 6455 section
+# 9.1).
 PARAMETER = re.compile(
     rf'[ \t]*;[ \t]*({TOKEN.pattern})(?:[ \t]*=[ \t]*({TOKEN.pattern}|"(?:[^"\\]|\\.)*"))?'
 )
-# The maximum number of items of a list, including empty ones. RFC 9110 section 5.6.1.2 requires
-# recipients to ignore empty items, but not so many of them that they cause a denial of service.
+# The maximum number of items of a list, including empty ones. Recipients must ignore a reasonable
+# number of empty items (RFC 9110 section 5.6.1.2).
 MAX_ITEMS = 100
 END_OF_ITEM = re.compile(r"[ \t]*(?:,|$)")
 BETWEEN_ITEMS = re.compile(r"[ \t,]*")
@@ -49,7 +50,7 @@ class Fields:
                 self._add(headers)
                 return
             except (TypeError, ValueError):
-                self._values.clear()  # the headers are bytes, or have a wrong type
+                self._values.clear()  # the headers contain bytes or have a wrong type
         self._add(pairs(headers, name))
 
     def _add(self, headers: Iterable[tuple[str, str]]) -> None:
@@ -68,7 +69,7 @@ class Fields:
 
     @classmethod
     def of(cls, headers: Headers | Fields) -> Fields:
-        """Return the fields of these headers, which may already be a Fields object."""
+        """Return headers as a Fields object; a Fields object is returned unchanged."""
         return headers if isinstance(headers, Fields) else cls(headers)
 
     def replace(self, name: str, value: str) -> Fields:
@@ -100,7 +101,7 @@ class Fields:
         if values is None:
             return []
         if len(values) == 1 and "," not in values[0]:
-            return [value for value in values if value]  # the common case, without parsing
+            return [value for value in values if value]  # the common case requires no parsing
         if self._is_long(name, ","):
             raise self.fault(f"the {name.title()} header has more than {MAX_ITEMS} items")
         items = [item.strip(" \t") for value in values for item in value.split(",")]

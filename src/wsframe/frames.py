@@ -69,8 +69,8 @@ CONTINUATION, TEXT, BINARY = map(int, (Opcode.CONTINUATION, Opcode.TEXT, Opcode.
 CLOSE, PING, PONG = map(int, (Opcode.CLOSE, Opcode.PING, Opcode.PONG))
 NO_STATUS = int(CloseCode.NO_STATUS_RCVD)
 FIRST_CONTROL_OPCODE = 0x8
-MAX_CONTROL_PAYLOAD = 125  # RFC 6455 section 5.5
-RSV1 = 4  # as encode_frame numbers it; marks compressed messages (RFC 7692 section 6)
+MAX_CONTROL_PAYLOAD = 125  # bytes (RFC 6455 section 5.5)
+RSV1 = 4  # the bit of encode_frame that marks compressed messages (RFC 7692 section 6)
 
 
 def is_sendable(code: int) -> bool:

@@ -31,8 +31,8 @@ __all__ = [
     "wants_upgrade",
 ]
 
-TARGET = re.compile(r"/[!\"$-~]*")  # without a fragment (RFC 6455 section 3)
-KEY = re.compile(r"[A-Za-z0-9+/]{22}==")  # 16 bytes in base64
+TARGET = re.compile(r"/[!\"$-~]*")  # a request target without a fragment (RFC 6455 section 3)
+KEY = re.compile(r"[A-Za-z0-9+/]{22}==")  # Sec-WebSocket-Key: 16 bytes in base64
 VERSION = "13"
 SWITCHING_PROTOCOLS = int(HTTPStatus.SWITCHING_PROTOCOLS)  # an int, because an enum hashes slowly
 # Headers that only the handshake sets, and headers that would announce a body, besides those of

@@ -1,4 +1,4 @@
-"""Headers as callers pass them, and messages in HTTP/1.1 with them, in wire format."""
+"""Callers' headers, and the encoding of HTTP/1.1 messages with these headers."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def pairs(headers: Headers, name: str = "headers") -> list[tuple[str, str]]:
     Raises:
         TypeError: the argument has another type.
     """
-    if headers == ():  # the usual default
+    if headers == ():  # the common case: no headers
         return []
     try:
         items: Iterable[tuple[str, str] | tuple[bytes, bytes]] = (
@@ -85,9 +85,9 @@ def checked(headers: Headers, reserved: frozenset[str], reason: str) -> list[tup
 
     Args:
         headers: the headers.
-        reserved: the names that the caller must not set, in lower case. Those of WebSocket belong
-            to them.
-        reason: the reason, for the error.
+        reserved: the names that the caller must not set, in lower case; the WebSocket headers are
+            added.
+        reason: the reason why the names are reserved, for the error.
 
     Raises:
         TypeError: the headers have another type.
@@ -156,7 +156,7 @@ def encode_final(
 ) -> bytes:
     """Return the last response of a connection, in wire format.
 
-    A connection serves one request, so that no request can be smuggled behind it.
+    The connection is closed afterwards, so that no request can be smuggled behind the first one.
 
     Args:
         status: the status.

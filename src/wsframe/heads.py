@@ -37,8 +37,8 @@ class HeadDecoder(ABC, Generic[Head]):
         check_integer("max_head_size", max_head_size, 1)
         self.rest: bytes = b""
         self._max_head_size = max_head_size
-        self._room = max_head_size  # for unread bytes
-        self._buffer = bytearray()  # the received bytes that are unread
+        self._room = max_head_size  # the number of bytes that may still be received
+        self._buffer = bytearray()  # the received bytes that were not parsed yet
         self._complete = False
         self._refusal: tuple[int, str] | None = None
 
@@ -53,7 +53,7 @@ class HeadDecoder(ABC, Generic[Head]):
                 Further calls raise it again.
             StateError: the head is complete; further bytes belong to the connection.
         """
-        with octets(data) as view:  # an error must not refer to the caller's data
+        with octets(data) as view:  # an error must not keep a reference to the caller's data
             if self._complete:
                 raise StateError("the head is complete: pass these bytes to Connection.receive()")
             if self._refusal is not None:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 else:
     chosen = None
     if os.environ.get("WSFRAME_PURE", "") in ("", "0"):
-        with suppress(ImportError):  # not built
+        with suppress(ImportError):  # the compiled kernels were not built
             from . import _kernels as chosen
     if chosen is None:
         from . import _pure as chosen

@@ -1,4 +1,4 @@
-"""Messages of callers: values as JSON, and the error for a value of another type."""
+"""Checks of callers' messages, and the encoding of values as JSON."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from .headers import Headers
 
 __all__ = ["check_host", "check_origin", "check_origins", "split_host"]
 
-# uri-host [":" port], RFC 9110 section 7.2; an IPv6 address is in brackets.
+# The Host header: uri-host [":" port] (RFC 9110 section 7.2). An IPv6 address is in brackets.
 HOST = re.compile(
     r"(?P<name>(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{0,5}))?"
 )
@@ -23,7 +23,7 @@ ORIGIN = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+\-.]*)://(?P<authority>[^/?#
 # A name that the URL standard parses as an IPv4 address, because its last label is a number.
 NUMERIC = re.compile(r"(?:.*\.)?(?:[0-9]+|0[xX][0-9A-Fa-f]*)\.?")
 DEFAULT_PORTS = {"http": "80", "https": "443", "ws": "80", "wss": "443"}
-# Only these schemes can match the request's own host; origins of other schemes must be listed.
+# The schemes of origins that can match the request's own host. Other origins must be listed.
 PAGE_SCHEMES = ("http", "https")
 SCHEME_OF_PAGE = {"ws": "http", "wss": "https"}
 
@@ -41,7 +41,8 @@ def check_host(headers: Headers | Fields) -> None:
         raise HandshakeError(400, "the Host header is malformed")
 
 
-@lru_cache(maxsize=16)  # a server has few names, and each request is checked more than once
+# Cached, because a server has few names, and each request is checked more than once.
+@lru_cache(maxsize=16)
 def split_host(host: str, scheme: str | None = None) -> tuple[str, str] | None:
     """Return (name, port) in lower case, without the scheme's default port; None if malformed."""
     match = HOST.fullmatch(host)
@@ -112,7 +113,7 @@ def check_origin(headers: Headers | Fields, origins: Sequence[str] | Literal["*"
     raise HandshakeError(403, "this Origin is not allowed")
 
 
-@lru_cache(maxsize=1024)  # accept() checks the same entries for each request
+@lru_cache(maxsize=1024)  # cached, because accept() checks the same entries for each request
 def _check_entry(entry: str) -> None:
     if entry == "null":
         return
@@ -131,7 +132,7 @@ def _check_entry(entry: str) -> None:
 
 
 def _as_sent(entry: str) -> str | None:
-    """Return what browsers send for the probably intended site; None if it is unknown."""
+    """Return the origin that browsers send for the probably intended site; None if unknown."""
     if "://" not in entry:
         entry = f"https://{entry}"
     scheme, _, rest = entry.partition("://")
@@ -152,7 +153,8 @@ def _as_sent(entry: str) -> str | None:
             return None
     elif name.startswith("["):
         address = IPv6Address(name[1:-1])
-        if address.ipv4_mapped is None:  # Python versions format mapped addresses differently
+        # Versions of Python format IPv4-mapped addresses differently.
+        if address.ipv4_mapped is None:
             name = f"[{address}]"
     port = "" if port in ("0", DEFAULT_PORTS[scheme]) else f":{port}"
     return f"{scheme}://{name}{port}"

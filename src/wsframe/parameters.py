@@ -20,7 +20,8 @@ SERVER_NO_TAKEOVER, CLIENT_NO_TAKEOVER, SERVER_BITS, CLIENT_BITS = (
     "server_max_window_bits",
     "client_max_window_bits",
 )
-WINDOW_BITS = {str(bits): bits for bits in range(8, MAX_BITS + 1)}  # no leading zeros
+# Values with leading zeros are invalid.
+WINDOW_BITS = {str(bits): bits for bits in range(8, MAX_BITS + 1)}
 
 
 def read_parameters(parameters: Parameters, *, of_offer: bool) -> dict[str, int]:

@@ -46,8 +46,9 @@ class OutgoingMessage:
         compress: False to send the message uncompressed.
 
     Attributes:
-        owner: as in the arguments.
-        encoders: as in the arguments; the connection restores them after the last part.
+        owner: the argument of this name.
+        encoders: the argument of this name; the connection restores the encoders after the last
+            part.
     """
 
     __slots__ = ("_deflater", "_masking_key", "_opcode", "_text", "_window", "encoders", "owner")
@@ -120,12 +121,12 @@ def each_frame(
 
 
 def encode_masked(opcode: int, payload: Buffer | str) -> bytes:
-    """Return a complete frame of a client."""
+    """Return a complete, masked frame of a client."""
     return encode_frame(opcode, payload, masking_key=True)
 
 
 def refuse_message(opcode: int, payload: Buffer | str) -> NoReturn:
-    """Refuse a message; :class:`wsframe.Connection` encodes with this until the last part."""
+    """Refuse a message; :class:`wsframe.Connection` uses this encoder until the last part."""
     raise unfinished()
 
 

@@ -1,4 +1,4 @@
-"""Progress and keepalive: the acknowledgements of the other end, and whether it is still alive.
+"""Progress and keepalive: the other end's acknowledgements, and the check that it is alive.
 
 The other end's system acknowledges data before its program reads them. The amount of unread data
 is not visible here, so :attr:`Progress.caught_up` estimates when the program will have read it.
@@ -19,14 +19,16 @@ except ImportError:  # Windows
 
 # The ioctl for the number of unacknowledged bytes of a socket (Linux: tcp(7), unix(7)).
 SIOCOUTQ = 0x5411
-# The socket option with the same meaning (macOS).
+# The socket option for the number of unacknowledged bytes (macOS).
 SO_NWRITE = 0x1024
 
-# The slowest reading program, in bytes per second; a slower one may be considered dead.
+# The minimum reading rate of a program, in bytes per second. A slower program may be considered
+# dead.
 SLOWEST_READER = 20_000
-# The maximum number of acknowledged but unread bytes: more than most systems buffer.
+# The assumed maximum of acknowledged but unread bytes, which is more than most systems buffer.
 MOST_UNREAD = 8 << 20
-# A program that only acknowledges is pinged after this many intervals, a silent one after one.
+# The number of intervals after which a program that only acknowledges is pinged. A silent program
+# is pinged after one interval.
 ACKNOWLEDGED_INTERVALS = 4
 
 
@@ -70,7 +72,7 @@ class Progress:
 
     FIELDS = ("acked", "caught_up", "waiting_since")
 
-    if not TYPE_CHECKING:  # a type checker expects the fields among these slots
+    if not TYPE_CHECKING:  # a type checker would expect the fields among these slots
         __slots__ = ()
 
     acked: int
@@ -96,16 +98,15 @@ class Progress:
         Returns:
             True if bytes were acknowledged since the last call.
         """
-        acked = (
-            written - held if held else written
-        )  # keeps the same int object, to save memory for idle connections
+        # The same int object is kept, to save memory for idle connections.
+        acked = written - held if held else written
         moved = acked - self.acked
         if moved > 0:
             self.acked = acked
             unread_until = max(now, self.caught_up) + moved / SLOWEST_READER
             self.caught_up = min(unread_until, now + MOST_UNREAD / SLOWEST_READER)
         elif self.caught_up <= now:
-            self.caught_up = 0.0  # the same float object for all idle connections
+            self.caught_up = 0.0  # all idle connections share this float object
         if not (held or more):
             self.waiting_since = inf
         elif moved > 0 or self.waiting_since == inf:
@@ -113,7 +114,7 @@ class Progress:
         return moved > 0
 
     def note_read(self, now: float, position: int) -> None:
-        """Record that the other end's program has read this many bytes in total."""
+        """Record the total number of bytes that the other end's program has read."""
         self.caught_up = min(self.caught_up, now + max(0, self.acked - position) / SLOWEST_READER)
 
 
@@ -135,7 +136,7 @@ class Life(Enum):
 
 
 class Keepalive:
-    """Decides when a silent connection must be pinged, and when it is dead.
+    """The decision when a silent connection must be pinged, and when it is dead.
 
     Received bytes and acknowledgements both show that the other end is alive. But a system also
     acknowledges data for a program that has stopped. So acknowledgements alone postpone a ping by
@@ -168,7 +169,7 @@ class Keepalive:
         self.pong_due: float = inf
 
     def restart(self, now: float) -> None:
-        """Restart the interval: the other end is alive, or was unable to show it."""
+        """Restart the interval, because the other end is alive, or could not send."""
         self._received_at = now
         self.pong_due = inf
 

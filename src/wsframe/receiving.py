@@ -43,19 +43,21 @@ Event: TypeAlias = str | bytes | Ping | Pong | Close | Failure
 
 Utf8Decoder: Callable[[], codecs.IncrementalDecoder] = codecs.getincrementaldecoder("utf-8")
 
-WHOLE = FIN_BIT | RSV1_BIT  # an unfragmented compressed message
-# Up to this size a frame is decoded when it is complete. A longer one is decoded in chunks as it
-# arrives. A chunk of a compressed frame is at most this long, because zlib copies unconsumed input.
+WHOLE = FIN_BIT | RSV1_BIT  # the first bits of an unfragmented, compressed message
+# The size in bytes up to which a frame is decoded when it is complete. A longer frame is decoded in
+# chunks as they arrive. A chunk of a compressed frame has at most this size, because zlib copies
+# unconsumed input.
 SHORT_FRAME = 1 << 14
-NO_PARTS: list[Any] = []  # always empty, and shared, because few connections need another one
+# A shared list that is always empty, because few connections need their own.
+NO_PARTS: list[Any] = []
 
 
 class Receiver:
-    """Decodes frames one at a time, with every rule; :class:`wsframe.Connection` is its subclass.
+    """The decoder of single frames, with all rules; the base of :class:`wsframe.Connection`.
 
     Args:
         role: the end of the connection that this is.
-        max_message_size: as for :class:`wsframe.Connection`, and the other arguments, too.
+        max_message_size: the limit of messages, as for :class:`wsframe.Connection`.
         max_fragments: the maximum number of frames of one message; None for the default.
         deflate: the negotiated compression, or None.
 
@@ -102,7 +104,8 @@ class Receiver:
             max_fragments = max(1024, max_message_size // 16)
         else:
             check_integer("max_fragments", max_fragments, 1)
-        if not isinstance(role, Role):  # checked first, because looking up a member is slow
+        # An instance is checked first, because looking up a member is slow.
+        if not isinstance(role, Role):
             try:
                 role = Role(role)
             except ValueError:
@@ -119,27 +122,29 @@ class Receiver:
         if deflate is not None:
             check_deflate(deflate)
             self._inflater = Inflater(deflate, self.role)
-            # Incompressible data grows a little, and so does data that is flushed often.
+            # The limit on compressed bytes is higher, because incompressible or often flushed data
+            # grows.
             self._max_wire_size = min(2 * max_message_size + 1024, sys.maxsize)
-        # The longest frame that is decoded when it is complete.
+        # The size of the longest frame that is decoded only when it is complete.
         self._short = max(MAX_CONTROL_PAYLOAD, min(SHORT_FRAME, self._max_wire_size))
         self._allowed_first = allowed_first_bytes(False, deflate is not None)
         self._allowed_next = allowed_first_bytes(True, deflate is not None)
 
-        # The thread that holds the one item of this list owns the receiving side; popping it is
-        # atomic. The item is the beginning of an incomplete frame. It is None between two messages
-        # if no bytes are kept; then the kernel can decode the next input directly.
+        # A list with one item. The thread that pops the item, which is atomic, owns the receiving
+        # side. The item is the beginning of an incomplete frame. It is None between two messages if
+        # no bytes are kept. Then the kernel can decode the next input directly.
         self._kept: list[bytes | None] = [None]
-        # While a message is returned in parts, the item is in a list here.
+        # A list that holds that item while a message is returned in parts.
         self._in_parts: list[bytes | None] = NO_PARTS
-        self._ended = False  # by a failure or the peer's close frame
+        self._ended = False  # True after a failure or the peer's close frame
         # The incomplete message.
         self._message: bytearray | None = None
         self._text = False
-        self._decoder: codecs.IncrementalDecoder | None = None  # of an incomplete text message
+        # The decoder of an incomplete text message.
+        self._decoder: codecs.IncrementalDecoder | None = None
         self._compressed = 0
-        self._wire_size = 0  # of all its frames so far
-        self._taken = 0  # bytes that have been returned in parts
+        self._wire_size = 0  # the size of the message's frames so far, as received
+        self._taken = 0  # the number of bytes that were returned in parts
         self._fragments = 0
         # The data frame whose payload is incomplete.
         self._unread = 0
@@ -322,7 +327,8 @@ class Receiver:
                 raise self._too_big(f"a message that inflates to {size} bytes or more is")
             if not inflater.pending:
                 return piece
-            # A DEFLATE stream costs us as much time as a fragment, and its sender fewer bytes.
+            # DEFLATE streams are limited like fragments, because each takes as much time, and fewer
+            # sent bytes.
             if inflater.ends > self._max_fragments:
                 raise self._too_many_fragments()
             self._append(piece)
@@ -332,7 +338,7 @@ class Receiver:
         """Remove the available part of the incomplete message; None if it is too short."""
         if self._message is None:
             return None
-        # The beginning of an incomplete character remains.
+        # The bytes of an incomplete character remain.
         pending = b"" if self._decoder is None else self._decoder.getstate()[0]
         size = len(self._message) - len(pending)
         if size < min_size:
@@ -344,7 +350,7 @@ class Receiver:
         return part
 
     def _deliver(self, payload: bytes, events: list[Event]) -> None:
-        """Deliver the message that this payload completes."""
+        """Deliver the message that a payload completes."""
         whole: bytes | bytearray = payload
         if self._message:
             self._message += payload

@@ -19,16 +19,18 @@ from .shown import names_of, short, show
 
 __all__ = ["REQUEST_LINE", "RequestDecoder", "RequestHead", "check_path", "split_target"]
 
-# RFC 9112 section 3: single spaces, and a target without a fragment. HTTP/0.9 has no version.
+# The request line (RFC 9112 section 3), with single spaces, and a target without a fragment. In
+# HTTP/0.9 it has no version.
 REQUEST_LINE = re.compile(
     rf"(?P<method>{TOKEN.pattern}) (?P<target>[!\"$-~]+)"
     r"(?: HTTP/(?P<major>[0-9])\.(?P<minor>[0-9]))?\r\n".encode()
 )
-# RFC 9112 section 3.2.2: absolute-form. The authority must not have user information (RFC 9110
-# section 4.2.4), and the server must support the scheme (section 7.4).
+# A target in absolute-form (RFC 9112 section 3.2.2). The authority must not contain user
+# information (RFC 9110 section 4.2.4), and the server must support the scheme (RFC 9110 section
+# 7.4).
 ABSOLUTE_FORM = re.compile(r"(?:https?|wss?)://([^/?@]+)(?=[/?]|$)", re.IGNORECASE)
-# Not allowed anywhere in a head; CR only before LF, which is checked in complete lines. Deleting
-# them is faster than a search with a regular expression, above all in long lines.
+# The characters that a head must not contain. CR is allowed before LF, which is checked in complete
+# lines. Deleting the characters is faster than a search with a regular expression.
 CONTROLS = bytes({*range(0x20), 0x7F} - {*b"\t\r\n"})
 CRLF = b"\r\n"
 
@@ -127,7 +129,7 @@ class RequestDecoder(HeadDecoder[RequestHead]):
         self._max_headers = max_headers
         self._max_path_size = max_path_size
         self._blank = False  # True after an empty line before the request line
-        self._head: RequestHead | None = None  # the headers are added when it is complete
+        self._head: RequestHead | None = None  # the headers are added when the head is complete
         self._headers: list[tuple[str, str]] = []
 
     def _read(self, new: int) -> RequestHead | None:
@@ -146,7 +148,7 @@ class RequestDecoder(HeadDecoder[RequestHead]):
                 return replace(self._head, headers=headers)
             elif self._blank:
                 raise HandshakeError(400, "the request line is malformed")
-            else:  # RFC 9112 section 2.2 allows it
+            else:  # an empty line before the request line is allowed (RFC 9112 section 2.2)
                 self._blank = True
         self._check(buffer, begin, checked, len(buffer))
         del buffer[:begin]
@@ -177,7 +179,7 @@ class RequestDecoder(HeadDecoder[RequestHead]):
             raise HandshakeError(431, f"the request has more than {self._max_headers} headers")
         elif (field := decode_field(line[:-2].decode("latin-1"))) is not None:
             self._headers.append(field)
-        else:  # also a folded line, which a server may refuse (RFC 9112 section 5.2)
+        else:  # includes a folded line, which a server may refuse (RFC 9112 section 5.2)
             raise HandshakeError(400, "a header of the request is malformed")
 
     def _read_request_line(self, line: bytes) -> RequestHead:

@@ -20,7 +20,7 @@ from .frames import (
     is_sendable,
 )
 
-# Bits of the first byte of a frame.
+# The bits of a frame's first byte.
 FIN_BIT, RSV1_BIT, RSV_BITS, OPCODE_BITS = 0x80, RSV1 << 4, 0x70, 0x0F
 
 

@@ -1,4 +1,4 @@
-"""Representations of objects for people: of bounded length, and without the values of headers."""
+"""Representations of objects (``repr``), with a limited length and without header values."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Shown", "names_of", "short", "show"]
 
-LENGTH = 64  # characters or bytes of a value
-NAMES = 12  # of a list of headers
+LENGTH = 64  # the maximum number of characters or bytes of a value
+NAMES = 12  # the maximum number of header names
 
 
 class Shown:

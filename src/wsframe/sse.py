@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["EventStreamDecoder", "ServerSentEvent", "check_event", "encode_comment"]
 
-# The only line endings (section 9.2.5); str.splitlines recognizes others and would alter the data.
+# The line endings of event streams (WHATWG HTML section 9.2.5). str.splitlines recognizes others
+# and would change the data.
 END_OF_LINE = re.compile(r"\r\n|\n|\r")
 
 
@@ -112,20 +113,20 @@ class EventStreamDecoder:
         self.last_event_id: str = last_event_id
         self.retry: int | None = None
         self._max_event_size = max_event_size
-        # Invalid UTF-8 is replaced by U+FFFD, and a byte order mark at the start is skipped.
+        # The decoder replaces invalid UTF-8 by U+FFFD, and skips a byte order mark at the start.
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._at_start = True
         self._line: list[str] = []  # the parts of the incomplete line
         self._line_size = 0
-        self._after_cr = False  # an LF that follows belongs to the CR
+        self._after_cr = False  # True if a following LF belongs to the last CR
         self._event = ""
         self._id = last_event_id
         self._data: list[str] = []
-        self._event_size = 0  # of the complete data lines
+        self._event_size = 0  # the size of the complete data lines
         self._failed = False
 
     def receive(self, data: Buffer) -> list[ServerSentEvent]:
-        """Return the events that these bytes complete.
+        """Decode bytes from the server; return the events that they complete.
 
         An event without an ``id`` has the last id of the stream, as in a browser.
 
@@ -170,7 +171,7 @@ class EventStreamDecoder:
             self._check_size(self._line_size)
 
     def _check_size(self, line_size: int) -> None:
-        """Check the size of the event and its last line, however the chunks divide them."""
+        """Check the size of the event and its last line, independently of the chunks."""
         if self._event_size + line_size > self._max_event_size:
             raise self._over_the_limit()
 
@@ -190,7 +191,8 @@ class EventStreamDecoder:
             self._event_size += len(value) + 1
             self._data.append(value)
         elif field == "event":
-            self._event = value.replace("\0", "\ufffd")  # ServerSentEvent rejects NUL
+            # NUL is replaced, because ServerSentEvent rejects it.
+            self._event = value.replace("\0", "\ufffd")
         elif field == "id" and "\0" not in value:
             self._id = value
         elif field == "retry" and value.isascii() and value.isdigit() and len(value) < 20:

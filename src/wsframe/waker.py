@@ -1,4 +1,4 @@
-"""Waker: wake a thread that waits for sockets."""
+"""Waker: a socket pair that wakes a thread which polls sockets."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Waker:
         try:
             self._sender.send(b"\0")
         except OSError:
-            return  # closed, or full of earlier wake-ups
+            return  # the waker is closed, or full of earlier wake-ups
 
     def drain(self) -> bytes:
         """The thread that polls: take the wake-ups, and return the bytes that made them.

@@ -46,7 +46,7 @@ INVALID = {
     "--count=0": "expected an integer that is at least 1, got '0'",
     "--count=²": "expected an integer that is at least 1",
     "--cacert=none": "cannot read a certificate or a key: No such file",
-    "--cert=empty": "no certificate, or not its key",
+    "--cert=empty": "cannot use the client certificate (--cert) with its key",
     "-H=Upgrade: x": "reserved",
     "--nothing": "unrecognized arguments",
 }

@@ -158,15 +158,18 @@ def test_missing_events_are_an_error_with_the_events_before(play: Play, clients:
 
     server = play(websocket, stream)
     client = clients.websocket(server, "/")
-    with pytest.raises(TimeoutError, match=r"^1 of 2 events in 0\.1 s: \['a'\]$"):
+    with pytest.raises(TimeoutError, match=r"^received 1 of 2 events within 0\.1 s: \['a'\]$"):
         client.expect(2, timeout=0.1)
-    with client.timeout(0.05), pytest.raises(TimeoutError, match=r"^0 of 1 events in 0\.05 s"):
+    with (
+        client.timeout(0.05),
+        pytest.raises(TimeoutError, match=r"^received 0 of 1 events within 0\.05 s"),
+    ):
         client.expect(1)
     assert client.sock.gettimeout() == 30
     client.close()
     events = clients.stream(server, "/")
     assert events.expect(1) == ["a"]
-    with pytest.raises(TimeoutError, match=r"^1 of 2 events in 0\.1 s: \['b'\]$"):
+    with pytest.raises(TimeoutError, match=r"^received 1 of 2 events within 0\.1 s: \['b'\]$"):
         events.expect(2, timeout=0.1)
     for wait in (lambda: events.expect(1), events.expect_end):
         with events.timeout(0.1), pytest.raises(TimeoutError):

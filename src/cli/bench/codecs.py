@@ -1,6 +1,6 @@
-"""The measured implementations, and their tasks.
+"""The measured implementations of the codec, and the measured tasks.
 
-Each task makes a number of calls in a plain loop, whose own cost is a few nanoseconds a call.
+Each task makes a number of calls in a plain loop, which adds a few nanoseconds to each call.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from wsframe import Connection, Opcode, Role, encode_frame
 
-STREAM = 1 << 16  # bytes of the frames in one buffer, at least one frame
+STREAM = 1 << 16  # the size of the frames in one buffer, in bytes; at least one frame
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ TASKS: tuple[Task, ...] = (
 
 
 def label(size: int) -> str:
-    """Return a size in words."""
+    """Return a size as text, such as "64 KiB"."""
     return f"{size >> 10} KiB" if size >= 1024 else f"{size} B"
 
 
@@ -99,8 +99,8 @@ class Codec:
 
     Attributes:
         name: its name and version.
-        decode: returns a function that decodes a buffer to its messages.
-        encode: returns a function that encodes a binary message.
+        decode: a function that returns a function that decodes a buffer to its messages.
+        encode: a function that returns a function that encodes a binary message.
     """
 
     name: str
@@ -150,7 +150,8 @@ def installed() -> list[Codec]:
         try:
             loaded = [importlib.import_module(module) for module in modules]
             codecs.append(enter(f"{name} {version(name)}", *loaded))
-        except (ImportError, AttributeError):  # not installed, or an unknown version
+        except (ImportError, AttributeError):
+            # The package is not installed, or has an unknown version.
             continue
     return codecs
 

@@ -1,4 +1,4 @@
-"""The measurement, and its result as one block of text."""
+"""The command ``bench``: the measurement, and its result as text."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def measure(task: Task, contenders: Sequence[Calls], rounds: int, share: float) 
 
 
 def _count(contender: Callable[[int], None], share: float) -> int:
-    """Return the number of calls that take this time."""
+    """Return the number of calls that take a given time."""
     count = 1
     while (taken := _time(contender, count)) < share / 4:
         count *= 2
@@ -107,7 +107,7 @@ def _processor() -> str:
 
 
 def _load() -> str:
-    """Return the load of the machine if it has more to do than this program; else ""."""
+    """Return the machine's load if other programs use it, for the result; otherwise ""."""
     try:
         load = os.getloadavg()[0]
     except (OSError, AttributeError):  # Windows

@@ -19,7 +19,7 @@ from .terminal import note
 
 # Close codes after which the exit code is 0: normal closure, going away, no code.
 REGULAR = (1000, 1001, 1005)
-# In seconds; a user who closes waits for no more than this.
+# The maximum time for the closing handshake after Ctrl-C or Ctrl-D, in seconds.
 CLOSE_TIMEOUT = 2.0
 
 EXAMPLES = """\
@@ -50,7 +50,8 @@ def main(arguments: Sequence[str], prog: str) -> int:
             close_timeout=CLOSE_TIMEOUT,
             max_message_size=options.max_size,
         )
-    except (HandshakeError, OSError) as error:  # an invalid certificate is a ValueError, too
+    except (HandshakeError, OSError) as error:
+        # An SSLError for an invalid certificate is also a ValueError.
         explain(prog, options.url, error)
         return exit_code(error)
     except (ValueError, ImportError) as error:
@@ -87,7 +88,7 @@ def _talk(ws: WebSocket, options: argparse.Namespace) -> int:
 
 
 def _agreed(ws: WebSocket) -> str:
-    """Return the results of the negotiation, in parentheses."""
+    """Return the negotiated subprotocol and compression, in parentheses."""
     agreed = [f"subprotocol {ws.subprotocol}"] if ws.subprotocol else []
     agreed += ["compressed"] if ws.deflate else []
     return f" ({', '.join(agreed)})" if agreed else ""
@@ -139,7 +140,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         type=positive,
         default=16 << 20,
         metavar="BYTES",
-        help="limit of a received message (default: %(default)s)",
+        help="maximum size of a received message, in bytes (default: %(default)s)",
     )
     handshake = parser.add_argument_group("handshake")
     handshake.add_argument(
@@ -151,7 +152,11 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         metavar="NAME",
         help="offer a subprotocol; may be repeated or contain commas, in order of preference",
     )
-    handshake.add_argument("--origin", metavar="URL", help="the page to appear as, as for browsers")
+    handshake.add_argument(
+        "--origin",
+        metavar="URL",
+        help="value of the Origin header, with which a browser names the site of a page",
+    )
     handshake.add_argument(
         "--no-compression",
         dest="compression",

@@ -53,7 +53,8 @@ def main(arguments: Sequence[str], prog: str) -> int:
             open_timeout=options.timeout,
             read_timeout=options.read_timeout,
         )
-    except (HandshakeError, OSError) as error:  # an invalid certificate is a ValueError, too
+    except (HandshakeError, OSError) as error:
+        # An SSLError for an invalid certificate is also a ValueError.
         explain(prog, options.url, error)
         return exit_code(error)
     except (ValueError, ImportError) as error:
@@ -100,7 +101,7 @@ def _report(reconnect: Reconnect) -> None:
 
 
 def _pretty(event: ServerSentEvent) -> str:
-    """Return an event for people: its id and its type, if it is not "message", before the data."""
+    """Return an event as text: the id, the type unless it is "message", and the data."""
     head = " ".join(printable(text) for text in (event.id, event.event) if text)
     first = [styled(f"[{head}]", "in", color=uses_color(sys.stdout))] if head else []
     data = "\n  ".join(printable(line) for line in event.data.split("\n"))
@@ -156,7 +157,11 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         "--last-event-id", default="", metavar="ID", help="continue after the event with this id"
     )
     stream.add_argument(
-        "-n", "--count", type=positive, metavar="N", help="end after N events; fewer are a failure"
+        "-n",
+        "--count",
+        type=positive,
+        metavar="N",
+        help="end after N events; exit with code 1 if fewer arrive",
     )
     stream.add_argument(
         "--reconnect",

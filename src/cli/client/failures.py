@@ -1,4 +1,4 @@
-"""The failure of a request, as lines for people and as an exit code."""
+"""The conversion of a failed request to an error message and an exit code."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from wsframe import HandshakeError, ProtocolError
 from ..exits import Exit
 from .terminal import note, printable
 
-# The part of the body of a refusal that is printed.
+# The maximum length of a refusal's body in the message.
 MAX_LINES = 20
 MAX_CHARACTERS = 2000
 PHRASES = {int(status): status.phrase for status in HTTPStatus}

@@ -18,7 +18,7 @@ from .terminal import Screen, history, printable
 # The maximum number of bytes of a binary message that are shown.
 MAX_DUMP = 256
 BYTES_PER_ROW = 16
-REPEAT = 0.05  # seconds, between two interrupts of the main thread
+REPEAT = 0.05  # the pause between two interrupts of the main thread, in seconds
 
 HELP = """\
 /ping                    measure the time until the pong
@@ -47,8 +47,8 @@ class Interactive:
         self._binary = binary
         self._keep_history = keep_history
         self._screen = Screen("> ")
-        self._ended = threading.Event()  # the connection
-        self._left = threading.Event()  # the main thread reads no more lines
+        self._ended = threading.Event()  # set at the end of the connection
+        self._left = threading.Event()  # set when the main thread reads no more lines
         self._reading = False  # True while the main thread waits for a line
         self._interruptible = True
         self._commands: dict[str, Callable[[str], None]] = {
@@ -73,7 +73,7 @@ class Interactive:
                 self._screen.clear()
                 code = Exit.INTERRUPTED
             except (ConnectionClosed, TimeoutError):
-                pass  # the code and the reason are printed at the end
+                pass  # the close code and reason are printed at the end
             finally:
                 self._left.set()
                 self.closed_here = self.closed_here or self._ws.close_code is None
@@ -82,7 +82,7 @@ class Interactive:
         return code
 
     def _handle_lines(self) -> None:
-        """Handle lines until the end of the connection."""
+        """Process typed lines until the end of the connection."""
         while True:
             try:
                 if (line := self._next_line()) is None:
@@ -128,13 +128,13 @@ class Interactive:
         """The receiver's thread: show the messages, then interrupt the main thread."""
         for message in self._ws:
             if self._left.is_set():
-                break  # the user waits for the end
+                break  # the main thread is already waiting for the end
             self._screen.show(_shown(message), "in")
         self._ended.set()
         main = threading.main_thread().ident
         assert main is not None
-        # A signal for the main thread ends its wait for the terminal, unless it arrives just before
-        # that wait. So it is repeated.
+        # A signal ends the main thread's wait for the terminal, unless it arrives just before that
+        # wait. So the signal is repeated.
         while not self._left.wait(REPEAT):
             if not hasattr(signal, "pthread_kill"):  # Windows
                 _thread.interrupt_main()
@@ -195,7 +195,7 @@ class Interactive:
 
 
 def _shown(message: str | bytes) -> str:
-    """Return a message as it is shown: a text, or a hexadecimal dump."""
+    """Return a message as text for the terminal; bytes become a hexadecimal dump."""
     if isinstance(message, str):
         return "\n".join(f"< {printable(line)}" for line in message.split("\n"))
     lines = [f"< binary, {len(message)} bytes"]

@@ -54,7 +54,9 @@ def tls_context(parser: argparse.ArgumentParser, options: argparse.Namespace) ->
         if options.cert is not None:
             context.load_cert_chain(options.cert, options.key)
     except ssl.SSLError as error:
-        parser.error(f"no certificate, or not its key: {error.reason or error}")
+        parser.error(
+            f"cannot use the client certificate (--cert) with its key: {error.reason or error}"
+        )
     except OSError as error:
         parser.error(f"cannot read a certificate or a key: {error.strerror}")
     if options.insecure:
@@ -64,7 +66,7 @@ def tls_context(parser: argparse.ArgumentParser, options: argparse.Namespace) ->
 
 
 def complete(url: str, scheme: str) -> str:
-    """Return a URL with this scheme, or with its form for TLS.
+    """Return a URL with the scheme "ws" or "http", or with the scheme's form for TLS.
 
     Args:
         url: a URL with a scheme of HTTP or WebSocket, or without a scheme.
@@ -81,7 +83,7 @@ def complete(url: str, scheme: str) -> str:
 
 
 def headers(text: str) -> list[tuple[str, str]]:
-    """Return the header of a text, or the headers in the file after an at sign."""
+    """Return the headers of an option: "NAME: VALUE", or "@" and the name of a file."""
     if not text.startswith("@"):
         return [_header(text)]
     try:

@@ -17,7 +17,7 @@ from .terminal import discard_output, note
 
 STDIN = 0
 READ_SIZE = 1 << 16
-# In seconds. A signal that arrives just before a wait does not end it.
+# The longest single wait, in seconds, because a signal just before a wait does not end it.
 LONGEST_WAIT = 1.0
 
 
@@ -27,13 +27,13 @@ def is_terminal() -> bool:
 
 
 def given(argument: str, *, binary: bool) -> str | bytes:
-    """Return the message of an argument; bytes that are not UTF-8 are replaced in a text."""
+    """Return an argument as a message; in a text message, invalid UTF-8 is replaced."""
     data = os.fsencode(argument)
     return data if binary else data.decode("utf-8", "replace")
 
 
 class Piped:
-    """One connection. One thread receives, and one sends; the main thread waits for the end.
+    """One connection. A thread receives, another one sends, and the main thread waits for the end.
 
     Args:
         ws: the open WebSocket.
@@ -63,19 +63,19 @@ class Piped:
         self._wait = wait
         self._count = count
         self._changed = threading.Condition()
-        # Guarded by the condition:
+        # The condition protects these:
         self._input_ended = False
         self._received = 0
         self._last = monotonic()  # the time of the last message, or of the end of the input
-        self._ended = False  # the connection, or the output
+        self._ended = False  # True after the end of the connection or the output
         self._output_gone = False
 
     def run(self) -> Exit:
         """The main thread: exchange messages until the end."""
         receiver = threading.Thread(target=self._receive)
-        # A daemon, because a read of the standard input cannot be interrupted.
+        # A daemon thread, because a read of the standard input cannot be interrupted.
         sender = threading.Thread(target=self._send, daemon=True)
-        try:  # Ctrl-C may interrupt any of these
+        try:  # Ctrl-C may interrupt any of these calls
             receiver.start()
             sender.start()
             self._wait_for_end()
@@ -140,8 +140,8 @@ class Piped:
     def _lines(self) -> Iterator[str | bytes]:
         """Yield the lines of the standard input; for binary messages, all of it.
 
-        It is read without the buffer of sys.stdin, whose lock would be held at the interpreter's
-        end.
+        The input is read without the buffer of sys.stdin, whose lock would be held at the
+        interpreter's end.
         """
         pending = bytearray()
         while data := _read():
@@ -159,6 +159,7 @@ class Piped:
 
 def _read() -> bytes:
     """Wait for the next bytes of the standard input; return b"" at its end, or if it is closed."""
-    if sys.stdin is None:  # closed; another file, such as the socket, may have its descriptor
+    # The input is closed; its descriptor may belong to another file, such as the socket.
+    if sys.stdin is None:
         return b""
     return os.read(STDIN, READ_SIZE)

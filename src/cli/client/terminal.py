@@ -1,4 +1,4 @@
-"""Output for people: colors, escaped control characters, and lines above a prompt."""
+"""Output to a terminal: colors, escaped control characters, and lines above a prompt."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ except ImportError:  # Windows
 
 STYLES = {"": "", "in": "36", "note": "2", "good": "32", "bad": "31", "warn": "33"}
 
-# Without a terminal that reports its size.
+# The number of columns if the terminal does not report its size.
 COLUMNS, ROWS = 80, 24
 HISTORY_LINES = 1000
 
@@ -58,7 +58,7 @@ def discard_output() -> None:
 
 
 def width(text: str) -> int:
-    """Return the number of columns that a printable text takes."""
+    """Return the width of a printable text in columns."""
     return sum(
         0 if combining(char) else 2 if east_asian_width(char) in "WF" else 1 for char in text
     )
@@ -150,7 +150,7 @@ def history(*, keep: bool) -> Iterator[None]:
     state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
     path = Path(state).expanduser() / "wsframe" / "history"
     readline.set_history_length(HISTORY_LINES)
-    with suppress(OSError):  # the first session
+    with suppress(OSError):  # no file exists before the first session
         readline.read_history_file(path)
     try:
         yield

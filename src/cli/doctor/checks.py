@@ -15,12 +15,12 @@ from .examination import FOREIGN, Subject
 from .findings import Finding, Grade
 
 EXPIRES_SOON = 14  # days
-# The codes of OpenSSL (verify(1)).
+# The error codes of OpenSSL (verify(1)).
 EXPIRED, WRONG_NAME, WRONG_ADDRESS = 10, 62, 64
 SELF_SIGNED = 18
 UNKNOWN_ISSUER = (2, 19, 20, 21)
 REDIRECTS = (301, 302, 303, 307, 308)
-# 520 to 526 are codes of Cloudflare.
+# The statuses of proxies that cannot reach the server; 520 to 526 are used by Cloudflare.
 NO_SERVER = (502, 504, *range(520, 527))
 
 
@@ -77,7 +77,7 @@ def _explain_refusal(subject: Subject, error: HandshakeError) -> Iterator[Findin
 
 
 def _explain_forbidden(subject: Subject, error: HandshakeError) -> Finding:
-    """Find out whether the Host that the server has received is the reason of a refusal."""
+    """Check if the server has refused the request because of its Host."""
     if error.status == 403 and _opens(subject, subject.origin_without_port):
         return Finding(Grade.PROBLEM, "The server receives the Host without its port.", "port")
     if error.status == 421:
@@ -102,7 +102,7 @@ def explain_misdirected(error: HandshakeError) -> Finding:
 
 
 def explain_status(error: HandshakeError) -> Finding | None:
-    """Explain a status that does not depend on the kind of the request; None for others."""
+    """Return the finding for a status that any request can receive; None for other statuses."""
     text = quote(error)
     if error.status in REDIRECTS:
         target = next((value for name, value in error.headers if name.lower() == "location"), "")
@@ -127,7 +127,7 @@ def _check_foreign_page(subject: Subject) -> Finding:
 
 
 def _opens(subject: Subject, origin: str | None) -> bool:
-    """Return True if the WebSocket opens for a page of this origin, or for no page."""
+    """Return True if the WebSocket opens with an Origin, or without Origin for None."""
     with suppress(HandshakeError, OSError), subject.open_websocket(origin):
         return True
     return False

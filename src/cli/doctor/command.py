@@ -68,7 +68,7 @@ def main(arguments: Sequence[str], prog: str) -> int:
 
 
 def examine(subject: Subject) -> Iterator[Finding]:
-    """Run the checks of a URL, until one fails that others require."""
+    """Run the checks of a URL in order; stop after a failure that makes later checks useless."""
     connection = check_connection(subject)
     yield connection
     if connection.grade is Grade.PROBLEM and connection.remedy != "expires":

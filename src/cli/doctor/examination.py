@@ -19,7 +19,7 @@ FOREIGN = "https://doctor.invalid"
 
 @dataclass
 class Subject:
-    """A URL, how it is requested, and the proxy that answers.
+    """The examined URL, the options of its requests, and the proxy that answers.
 
     Attributes:
         url: the URL.
@@ -53,7 +53,7 @@ class Subject:
 
     @property
     def origin_without_port(self) -> str:
-        """The same without the port."""
+        """The Origin of a page of the same host, without the port."""
         bare = replace(self.location, port=443 if self.location.secure else 80)
         return f"{'https' if self.location.secure else 'http'}://{bare.authority}"
 
@@ -96,7 +96,7 @@ class Subject:
             certificate = sock.getpeercert() if isinstance(sock, ssl.SSLSocket) else None
         finally:
             slot.close()
-        if not certificate:  # no TLS, or the user accepts every certificate
+        if not certificate:  # empty if the user accepts every certificate
             return None
         end = ssl.cert_time_to_seconds(str(certificate["notAfter"]))
         return int((end - datetime.now(UTC).timestamp()) // 86400)

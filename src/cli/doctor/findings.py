@@ -8,7 +8,7 @@ from enum import StrEnum
 
 
 class Grade(StrEnum):
-    """The meaning of a finding."""
+    """The grade of a finding: a success, a fact, or a problem."""
 
     OK = "ok"
     NOTE = "note"
@@ -20,7 +20,7 @@ class Finding:
     """The result of one check.
 
     Attributes:
-        grade: the meaning.
+        grade: the grade of the finding.
         text: the fact that was observed.
         remedy: the key of the change in ``REMEDIES``; "" without one.
     """
@@ -38,7 +38,7 @@ class Remedy:
         what: the change in general, one sentence.
         nginx: lines of nginx's configuration, and remarks.
         caddy: lines of a Caddyfile, and remarks.
-        cloudflare: settings of Cloudflare; empty if it cannot be the cause.
+        cloudflare: settings of Cloudflare; empty if Cloudflare cannot be the cause.
     """
 
     what: str

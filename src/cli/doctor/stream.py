@@ -25,7 +25,8 @@ def check_stream(subject: Subject) -> Iterator[Finding]:
         try:
             response = _open(subject, subject.origin, slot)
         except TimeoutError:
-            _status_for(subject, FOREIGN)  # a refusal is not buffered, and identifies the proxy
+            # Proxies do not buffer a refusal, whose headers identify the proxy.
+            _status_for(subject, FOREIGN)
             text = f"No response within {subject.timeout:g} s, not even its head."
             yield Finding(Grade.PROBLEM, text, "buffering")
             return
@@ -43,7 +44,7 @@ def check_stream(subject: Subject) -> Iterator[Finding]:
 
 
 def _open(subject: Subject, origin: str | None, slot: SocketSlot) -> http.Response:
-    """Request the event stream as a browser does, for a page of this origin."""
+    """Request the event stream with the headers of a browser and a given Origin."""
     headers = [
         ("Host", subject.location.authority),
         ("Accept", EVENT_STREAM),
@@ -68,7 +69,7 @@ def _open(subject: Subject, origin: str | None, slot: SocketSlot) -> http.Respon
 
 
 def _status_for(subject: Subject, origin: str | None) -> int:
-    """Return the status of a request for a page of this origin; 0 without a response."""
+    """Return the status of a request with a given Origin; 0 without a response."""
     slot = SocketSlot()
     try:
         return _open(subject, origin, slot).status
@@ -79,7 +80,7 @@ def _status_for(subject: Subject, origin: str | None) -> int:
 
 
 def _explain(subject: Subject, response: http.Response) -> Finding:
-    """Explain a response that is not an event stream."""
+    """Return the findings for a response that is not an event stream."""
     error = response.error()
     if error.status == 403 and _status_for(subject, subject.origin_without_port) == 200:
         return Finding(Grade.PROBLEM, "The server receives the Host without its port.", "port")

@@ -532,7 +532,7 @@ class Loop(SafeCalls, LoopClock):
         for function in self._at_end:
             function()
 
-    # Turns in threads ----------------------------------------------------------------------
+    # The thread of a turn ----------------------------------------------------------------------
 
     def _run_elsewhere(self, task: Task, work: list[Any]) -> None:
         """The turn's thread: run the turn, then notify the owner."""

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 # The limit on unsent bytes. Above it, a connection is not read, and threads that send to it wait.
 HIGH_WATER = 256 * 1024
-# While fewer frames are queued, and no frame is large, the queued bytes are not counted.
+# The number of queued frames up to which the queued bytes are not counted, if no frame is large.
 FEW_FRAMES = 64
 # The flag for the last data before the server's side is shut down, if the system has such a flag.
 MORE: tuple[int, ...] = (socket.MSG_MORE,) if hasattr(socket, "MSG_MORE") else ()

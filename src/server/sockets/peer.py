@@ -357,7 +357,7 @@ class Peer(Output):
         if events & WRITE:
             self._blocked = False
             self._flush_slowly()
-            self._update_interest()  # required even if no data was unsent
+            self._update_interest()  # the events may have changed even if no data was unsent
         return self.state is not CLOSED and events != WRITE
 
     def _end_of_input(self) -> None:

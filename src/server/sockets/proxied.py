@@ -25,9 +25,9 @@ class ProxiedConnections:
     """The connections of one server that begin with a PROXY header.
 
     Args:
-        proxies: the addresses whose connections do so (``proxy_protocol``).
+        proxies: the addresses whose connections begin with a header (``proxy_protocol``).
         admission: the limits on connections.
-        reader: returns the session that follows the header.
+        reader: a function that returns the session that follows the header.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class ProxiedConnections:
         self._reader = reader
 
     def expect(self, client: str) -> bool:
-        """Any thread: return True if connections of this address begin with a header."""
+        """Any thread: return True if connections from an address must begin with a header."""
         return self._proxies.trust(client)
 
     def open(self, peer: Peer, timeout: float) -> None:
@@ -51,7 +51,7 @@ class ProxiedConnections:
         peer.open(HeaderReader(peer, self._continue), timeout)
 
     def _continue(self, peer: Peer, header: ProxyHeader, rest: memoryview) -> Task | None:
-        """Owner: serve the client that the header names; ``rest`` follows the header."""
+        """Owner: serve the client at the header's address; ``rest`` follows the header."""
         if header.address is not None:
             peer.address = header.address
             if not self._admission.enter_address(peer):
@@ -71,11 +71,12 @@ class ProxiedConnections:
 
 
 class HeaderReader(Session):
-    """Reads the PROXY header of one connection.
+    """The session that reads the PROXY header of one connection.
 
     Args:
         peer: the connection.
-        complete: called by the owner with the connection, its header and the bytes after it.
+        complete: a function that the owner calls with the connection, its header and the bytes
+            after it.
     """
 
     __slots__ = ("_complete", "_peer", "_received")
@@ -104,7 +105,7 @@ class HeaderReader(Session):
         return self._complete(self._peer, header, data[header.size - before :])
 
     def _refuse(self, reason: str) -> None:
-        """Close the connection. It is not answered, because the proxy might pass that on."""
+        """Close the connection without an answer, which the proxy might send to a client."""
         refusals, sender = self._peer.clients.refusals, client_of(self._peer.address)
         if begins_with_header(self._received):
             why = f"its PROXY header is invalid: {reason}"

@@ -1,4 +1,4 @@
-"""PROXY headers: the address of the client, in the first bytes of a connection of a proxy.
+"""PROXY headers, in which a proxy sends its client's address at the beginning of a connection.
 
 See https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt, sections 2.1 and 2.2.
 """
@@ -18,9 +18,10 @@ __all__ = ["MAX_SIZE", "ProxyHeader", "begins_with_header", "decode_header"]
 #: An address and a port, as the socket module returns them.
 Address: TypeAlias = "tuple[str, int] | tuple[str, int, int, int]"
 
-# The limit on a header of version 2, whose form allows 64 KiB. Proxies rarely send more than 1 KiB.
+# The maximum size of a header, in bytes. Version 2 allows 64 KiB, but proxies rarely send over 1
+# KiB.
 MAX_SIZE = 4 * 1024
-# Version 1: the longest line, with its end.
+# The maximum size of a version 1 header with its line end, in bytes.
 MAX_LINE = 107
 MAX_PORT = 65535
 NAME = b"PROXY "
@@ -34,7 +35,7 @@ SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 FIXED = struct.Struct("!BBH")
 FIXED_SIZE = len(SIGNATURE) + FIXED.size
 LOCAL, PROXY = 0x20, 0x21
-# The source address and port of each family and transport. Unix sockets have paths instead.
+# The form of the source address and port, by family and transport. Unix sockets have paths instead.
 UNSPECIFIED, UNIX = struct.Struct(""), struct.Struct("216x")
 IPV4, IPV6 = struct.Struct("!4s4xH2x"), struct.Struct("!16s16xH2x")
 FAMILIES = {
@@ -47,10 +48,10 @@ FAMILIES = {
 
 @dataclass(frozen=True)
 class ProxyHeader:
-    """A complete header.
+    """A complete PROXY header.
 
     Attributes:
-        size: its size in bytes.
+        size: the size of the header in bytes.
         address: the address of the client, as the socket module returns it. None if the connection
             is one of the proxy itself, such as a check of the server, or if the proxy does not
             report an address.
@@ -61,12 +62,12 @@ class ProxyHeader:
 
 
 def begins_with_header(data: bytes | bytearray) -> bool:
-    """Any thread: return True if data begins like a header."""
+    """Any thread: return True if the data begins like a PROXY header."""
     return data.startswith((NAME, SIGNATURE))
 
 
 def decode_header(data: bytearray) -> ProxyHeader | None:
-    """Any thread: decode the header at the beginning of a connection; None if it is incomplete.
+    """Any thread: decode the PROXY header at the beginning of the data; None if incomplete.
 
     Args:
         data: all bytes that were received.
@@ -85,7 +86,7 @@ def decode_header(data: bytearray) -> ProxyHeader | None:
 
 
 def _decode_line(data: bytearray) -> ProxyHeader | None:
-    """Decode version 1."""
+    """Decode a header of version 1, which is a line of text."""
     end = data.find(END_OF_LINE, 0, MAX_LINE)
     if end < 0:
         if len(data) >= MAX_LINE:
@@ -115,7 +116,7 @@ def _in_line(
 
 
 def _decode_binary(data: bytearray) -> ProxyHeader | None:
-    """Decode version 2."""
+    """Decode a header of version 2, which is binary."""
     if len(data) < FIXED_SIZE:
         return None
     command, family, more = FIXED.unpack_from(data, len(SIGNATURE))
@@ -136,6 +137,6 @@ def _decode_binary(data: bytearray) -> ProxyHeader | None:
 
 
 def _address(source: IPv4Address | IPv6Address, port: int) -> Address:
-    """Return an address as the socket module would; an IPv4 address written as IPv6 is IPv4."""
+    """Return an address in the form of the socket module; IPv4-mapped IPv6 becomes IPv4."""
     text = str(parse_address(str(source)))
     return (text, port, 0, 0) if ":" in text else (text, port)

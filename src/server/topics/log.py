@@ -184,7 +184,7 @@ class Log:
         return self._published_ids.get(event_id, floor)
 
     def begin(self) -> int:
-        """Return the position before the history; older entries may be kept for slow clients."""
+        """Return the position before the ``history`` newest entries; the log may keep more."""
         return max(self.floor, self.end - self.bounds.history)
 
     def count_encodings(self, entries: Iterable[Entry], cost: float = inf) -> None:

@@ -21,7 +21,7 @@ PLACE_COST = 256
 
 
 class Places:
-    """The streams of an app with tokens; every method is for any thread.
+    """The streams whose ids are tokens. Any thread may call the methods.
 
     Attributes:
         sizes: the sizes of the app's topics.

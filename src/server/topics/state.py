@@ -66,7 +66,7 @@ class TopicState(ABC):
         lock: the lock of the topic. It is reentrant, because a signal handler or a ``__del__``
             method can interrupt any statement. Such code must not interfere with a change, so a
             method that changes the state calls :meth:`entered` before it takes the lock.
-        log: the published entries; under the lock.
+        log: the published entries; the lock protects this attribute.
         timing: the durations of the app.
         sizes: the sizes of the app's topics.
         client: the network of the only client that has ever been subscribed; None after a second

@@ -23,11 +23,11 @@ from .topic import Topic, TopicStats
 if TYPE_CHECKING:
     from queue import Queue
 
-# The weight of published entries that a loop has not taken, above which a publishing thread waits
-# for the loop. Loops never wait for clients, so the thread does not either.
+# The weight of entries that a loop has not taken, above which a publishing thread waits for the
+# loop. A loop never waits for clients, so the thread does not wait for them either.
 AHEAD = 64 * 1024
-# The maximum size of an encoding divided by the size of its data: an event stream prefixes each
-# line with "data: ".
+# The maximum ratio of an encoding's size to its data's size. An event stream prefixes each line
+# with "data: ".
 LARGEST_GROWTH = 7
 
 
@@ -63,7 +63,7 @@ class TopicLog(SubscribedLog, Topic):
         entered = self.entered()
         with self.lock:
             if entered or self._posted or self.log.head or self._subscribers:
-                raise RuntimeError(f"the topic {self.name!r} is in use already")
+                raise RuntimeError(f"the topic {self.name!r} is already in use")
             self._shared, self._ids = shared, shared.ids()
 
     def configure(
@@ -111,7 +111,7 @@ class TopicLog(SubscribedLog, Topic):
                 )
             self.log.bounds = bounds
             self._policy = policy or self._policy
-            if not entered:  # otherwise the next event trims the log
+            if not entered:  # if another method is running, the next event trims the log
                 self.trim()
 
     # Publishing -------------------------------------------------------------------------------
@@ -128,12 +128,12 @@ class TopicLog(SubscribedLog, Topic):
         return self.submit(as_entry(data, event, id, key))
 
     def submit(self, entry: Entry, receipt: Receipt | None = None) -> Published:
-        """Any thread: publish an entry; the receipt is settled when the log has it."""
+        """Any thread: publish an entry; its receipt is settled when the log has stored it."""
         self._check_size(entry)
         if self._closed:
             raise self._closed_error()
         published = self._shared.publish(self, entry, receipt)
-        if published is None:  # the broker sends it to all processes, this one included
+        if published is None:  # the broker sends the entry to all processes, also to this one
             self._closed = self._closed or entry.last
             self._count(entry)
             if self._shared.is_crowded(self):
@@ -185,7 +185,7 @@ class TopicLog(SubscribedLog, Topic):
 
     def _prepare(self, entry: Entry) -> None:
         """The publisher: encode a large entry for the kinds of clients that are subscribed."""
-        # Copied in one step, because the owners of the loops may change the dictionary.
+        # The dictionary is copied in one step, because the owners of the loops may change it.
         for delivery in list(self._deliveries.values()):
             for encoding in delivery.encodings():
                 encoding.prepare(self.name, entry)
@@ -209,12 +209,13 @@ class TopicLog(SubscribedLog, Topic):
                 self._taken.wait_for(lambda: not self._is_ahead(), self.timing.publish_send_timeout)
             return reach
         finally:
-            # KeyboardInterrupt may come between any two steps, and must not leave the lock held.
+            # A KeyboardInterrupt, which may be raised between any two steps, must not leave the
+            # lock held.
             if self.entered():
                 self.lock.release()
 
     def _settle_later(self, entries: Sequence[Entry]) -> None:
-        """The owner of a loop: append the entries of a publisher that did not get the lock."""
+        """The owner of a loop: append the entries of a publisher without the lock."""
         if self._settle() is None:
             self._registry.call_soon(partial(self._settle_later, entries))
             return
@@ -228,10 +229,10 @@ class TopicLog(SubscribedLog, Topic):
         return StateError(f"the topic {self.name!r} is closed")
 
     def _slow_down(self) -> None:
-        """Any thread, also in a signal handler: slow down, because the broker is slower.
+        """Any thread, also in a signal handler: delay the publisher, because the broker is slower.
 
-        A turn on a loop is followed by no other turn of its connection until there is room. Any
-        other thread waits.
+        On a loop, the next turn of the publishing connection is delayed until the broker has room.
+        Any other thread waits.
         """
         for loop in self._registry.loops:
             if loop.owned():
@@ -254,7 +255,7 @@ class TopicLog(SubscribedLog, Topic):
     def load(self, floor_id: str, entries: Sequence[Entry]) -> None:
         """The broker's thread: see :meth:`Replica.load`."""
         with self.lock:
-            self._posted.clear()  # `entries` contains them
+            self._posted.clear()  # ``entries`` already contains the posted entries
             self._renew_log(floor_id)
             self._closed = False
             self._known = True

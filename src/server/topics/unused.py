@@ -10,9 +10,9 @@ from .entry import size_of
 from .sizes import Sizes
 from .state import TopicState
 
-# The part of both limits for topics to which only one client was ever subscribed.
+# The fraction of both limits for topics to which only one client was ever subscribed.
 SHARE_OF_A_CLIENT = 1 / 8
-# The memory of a topic without its events and its name.
+# The memory of a topic without its events and its name, in bytes.
 TOPIC_COST = 2048
 
 
@@ -32,10 +32,10 @@ class _Client:
 
 
 class Unused:
-    """Topics without subscribers, each until its events are too old; within bounds.
+    """The topics without subscribers, each until its events have expired, up to a limit.
 
-    Topics without events are forgotten first, because nothing is lost. The topics of a single
-    client have a bound of their own, so that its invented names drive out no other topics.
+    Topics without events are deleted first, because no event is lost. The topics of a single client
+    have a separate limit, so that names which the client makes up do not displace other topics.
 
     Not thread-safe: the registry uses it in one thread at a time.
 
@@ -47,7 +47,7 @@ class Unused:
         self._max_topics = sizes.max_unused
         self._max_bytes = sizes.max_unused_bytes
         self._kept: dict[TopicState, _Kept] = {}
-        # The least recently used topic first.
+        # The least recently used topic is the first.
         self._with_events: OrderedDict[TopicState, None] = OrderedDict()
         self._without: OrderedDict[TopicState, None] = OrderedDict()
         self._clients: dict[Hashable, _Client] = {}
@@ -57,7 +57,7 @@ class Unused:
         return len(self._kept)
 
     def keep(self, topic: TopicState, now: float) -> None:
-        """Keep a topic as the most recently used one, and drop topics beyond the bounds."""
+        """Keep a topic as the most recently used one, and drop topics beyond the limits."""
         self.drop(topic)
         log, client = topic.log, topic.client
         orders = [self._with_events if len(log) else self._without]
@@ -77,7 +77,7 @@ class Unused:
             self.drop(next(iter(self._without or self._with_events)))
 
     def drop(self, topic: TopicState) -> None:
-        """Drop a topic, if it is kept."""
+        """Remove a topic, if it is kept."""
         kept = self._kept.pop(topic, None)
         if kept is None:
             return

@@ -190,7 +190,7 @@ def serve(
         server = start(sockets, signals.interrupting, link)
     except Interrupted:
         return 0
-    except BaseException as error:  # also for SystemExit
+    except BaseException as error:  # a SystemExit must be reported, too
         reason = str(error) if isinstance(error, SystemExit) else traceback.format_exc()
         channel.send("failed", reason.strip()[-MAX_REASON:] or "SystemExit")
         return 1

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable
 from ..errors import HandshakeError
 
 INFLATED = frozenset(("gzip", "x-gzip", "deflate"))
-GZIP_OR_ZLIB = zlib.MAX_WBITS + 32  # either format, detected from the first bytes
+GZIP_OR_ZLIB = zlib.MAX_WBITS + 32  # the format, gzip or zlib, is detected from the first bytes
 RAW = -zlib.MAX_WBITS
-# The maximum number of bytes to inflate at once, so that a small body cannot take much memory.
+# The maximum number of bytes to inflate at once, so that a small body cannot use much memory.
 STEP = 1 << 16
 
 
@@ -48,7 +48,7 @@ class Decoder:
             ConnectionError: the body is not in the announced format.
         """
         while self._input or self._pending:
-            if self._inflater.eof:  # the next member (RFC 1952 section 2.2)
+            if self._inflater.eof:  # the next member of a gzip file follows (RFC 1952 section 2.2)
                 self._inflater = zlib.decompressobj(self._format)
             try:
                 piece = self._inflater.decompress(self._input, STEP)
@@ -56,7 +56,7 @@ class Decoder:
                 raise ConnectionError(
                     f"the body does not match its Content-Encoding: {error}"
                 ) from error
-            # If the piece is full, more output may be available.
+            # A full piece means that more output may be available.
             self._pending = len(piece) == STEP and not self._inflater.eof
             self._input = self._inflater.unused_data or self._inflater.unconsumed_tail
             if piece:
@@ -93,7 +93,7 @@ def read_decoded(decoder: Decoder, read: Callable[[], bytes]) -> bytes:
 
 
 def decoder_for(codings: Iterable[str]) -> Decoder | None:
-    """Return a decoder for these codings; None for a body without coding.
+    """Return a decoder for content codings; None for a body without a coding.
 
     Args:
         codings: the list in ``Content-Encoding``, in the order in which they were applied.

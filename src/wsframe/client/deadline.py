@@ -6,8 +6,8 @@ import socket
 from math import inf
 from time import monotonic
 
-# In seconds; eleven days. A longer timeout counts as no limit, because the poll of a socket counts
-# milliseconds in 31 bits.
+# The longest timeout, eleven days in seconds. A longer one counts as no limit, because poll()
+# counts milliseconds in 31 bits.
 LONGEST_TIMEOUT = 1e6
 
 

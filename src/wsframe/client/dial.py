@@ -14,17 +14,18 @@ from .transport import cut
 
 
 class SocketSlot:
-    """Holds the one socket that a thread uses at a time; any other thread may disconnect it."""
+    """The holder of a thread's current socket, which any other thread may disconnect."""
 
     def __init__(self) -> None:
-        # Held while the socket is closed or cut, because its descriptor could be reused meanwhile.
+        # The lock is held while the socket is closed or cut, because its descriptor could be reused
+        # meanwhile.
         self._lock = threading.Lock()
         self._sock: socket.socket | None = None
         self._process = os.getpid()
         self._cut = False
 
     def use(self, sock: socket.socket) -> None:
-        """The working thread: replace the current socket by this one, and close the old one.
+        """The working thread: replace the current socket by a new one, and close the old one.
 
         Raises:
             ConnectionAbortedError: another thread has called :meth:`cut`.
@@ -60,7 +61,8 @@ def dial(
         location: the location to connect to.
         deadline: a time of the monotonic clock. The addresses share the remaining time evenly.
         ssl: the context for TLS; None for the system's certificates.
-        slot: receives the socket. The caller must close it, also if this function raises.
+        slot: the slot that receives the socket. The caller must close the slot, also after an
+            error.
 
     Raises:
         TimeoutError: the deadline has passed.
@@ -89,7 +91,7 @@ def _connect(location: Location, deadline: float, slot: SocketSlot) -> socket.so
         now = monotonic()
         share = now + (deadline - now) / (len(infos) - tried)
         try:
-            sock = socket.socket(family, kind, protocol)  # fails on a system without IPv6
+            sock = socket.socket(family, kind, protocol)  # this call fails on a system without IPv6
             slot.use(sock)
             set_deadline(sock, share)
             sock.connect(address)

@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 log: logging.Logger = logging.getLogger("wsframe.client")
 
-# Statuses of temporary errors, after which the client tries again.
+# The statuses of temporary errors, after which the client tries again.
 TEMPORARY = frozenset((408, 429, *range(500, 600)))
-# In seconds. A stream that ends earlier without an event counts as a failure. Otherwise clients
-# would reconnect to a broken server as fast as its ``retry`` allows.
+# The minimum duration of a stream without events, in seconds. A shorter stream counts as a failure,
+# so that clients do not reconnect to a broken server as fast as its ``retry`` allows.
 STEADY = 5.0
 
 
@@ -125,7 +125,7 @@ class EventSource(Closing):
         self._max_event_size = max_event_size
         self._origin = self._request.location.origin  # the origin of the current stream
         self._opened = 0.0  # the time when the stream was opened, on the monotonic clock
-        self._served = False  # True once the stream has sent an event
+        self._served = False  # True after the first event of the stream
         self._events: deque[ServerSentEvent] = deque()
         self._answer: Response | None = None
         self._decoder = EventStreamDecoder(max_event_size=max_event_size)
@@ -176,7 +176,8 @@ class EventSource(Closing):
             self._closed.set()
             raise
         except BaseException:
-            # Interrupted: data may be lost, so reconnect and request it again, if that is allowed.
+            # After an interruption, data may be lost, so the client reconnects and requests it
+            # again if possible.
             self._answer = None
             self._slot.close()
             if not self._reconnects:
@@ -227,7 +228,7 @@ class EventSource(Closing):
         return answer
 
     def _begin(self, answer: Response) -> None:
-        """Begin to read the stream of this response.
+        """Begin to read the stream of a response.
 
         Raises:
             HandshakeError: the response is not an event stream.
@@ -284,7 +285,8 @@ class EventSource(Closing):
 
     def _read(self, answer: Response) -> None:
         """Wait for the next data; at the end of the stream, close the connection."""
-        self._decoder.receive(b"")  # raises an error that was found after the last events
+        # Raises a pending error that the decoder has found after the last events.
+        self._decoder.receive(b"")
         try:
             data = answer.read()
         except OSError as error:
@@ -308,7 +310,8 @@ class EventSource(Closing):
         received = self._decoder.receive(data)
         self._served = self._served or bool(received)
         self._events.extend(received)
-        # An id that cannot be sent is skipped, so events after the previous id may be repeated.
+        # An id that cannot be sent in a header is skipped. Then events after the previous id may be
+        # repeated.
         for event_id in (*(event.id or "" for event in received), self._decoder.last_event_id):
             if event_id != self._known_id and _can_be_sent(event_id):
                 self._known_id = event_id
@@ -350,9 +353,9 @@ def events(
         last_event_id: the id of the last known event; the server continues after it.
         reconnect: True to send the request again when the stream ends or is lost. None to do so
             only for GET, because repeating other requests may repeat their effect.
-        on_open: called by the iterating thread for each opened stream, also by this function for
-            the first one.
-        on_reconnect: called by the iterating thread before each delay.
+        on_open: a function that the iterating thread calls for each opened stream; this function
+            calls it for the first stream.
+        on_reconnect: a function that the iterating thread calls before each delay.
         ssl: the context for "https", also after redirects, with an optional client certificate;
             None for the system's certificates.
         open_timeout: the limit from connecting to the head of the response, in seconds, without

@@ -18,12 +18,13 @@ from .liveness import Liveness
 from .transport import Transport
 
 READ_SIZE = 1 << 16
-# One byte of compressed messages may inflate to a thousand. At least the size of a TLS record, see
-# Transport.receive.
+# The size of a read with compression, where one byte may inflate to a thousand. It must be at least
+# the size of a TLS record, see Transport.receive.
 COMPRESSED_READ_SIZE = 1 << 14
-# In seconds. Longer waits are divided, because every system limits a single wait.
+# The longest single wait, in seconds, because every system limits a wait. Longer waits are divided.
 LONGEST_WAIT = 3600.0
-# In seconds. Messages are taken from the inbox without using the socket for at most this time.
+# The maximum time, in seconds, for which messages are taken from the inbox without using the
+# socket.
 LONGEST_NEGLECT = 1.0
 # A placeholder in the queue for a pong; its payload is chosen when the frame is sent.
 PONG_DUE = b""
@@ -33,11 +34,11 @@ MAX_PONGS = 64
 class Exchange:
     """One WebSocket after its opening handshake. It has no background thread.
 
-    The lock ``state`` guards everything. A thread that holds it may use the socket, but must not
-    block. Of the threads that must wait, one releases the lock and polls the socket for all. The
-    others wait on ``state``, and are notified when the poll ends: their condition may hold then, or
-    one of them polls next. While a thread polls, no other thread reads, because that would consume
-    the input that the poll waits for.
+    The lock ``state`` protects all attributes. A thread that holds it may use the socket, but must
+    not block. Of the threads that must wait, one releases the lock and polls the socket for all.
+    The others wait on ``state``, and are notified when the poll ends: their condition may hold
+    then, or one of them polls next. While a thread polls, no other thread reads, because that would
+    consume the input that the poll waits for.
 
     Call every method with ``state`` held.
 
@@ -49,7 +50,7 @@ class Exchange:
         finished: True once nothing can be received or sent; the socket is closed.
         sent: the number of pushed frames that were sent.
         stalled: the reason why the connection was aborted for lack of acknowledgements, or "".
-        clock: returns the time in seconds; it never decreases.
+        clock: a function that returns the time in seconds, which never decreases.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class Exchange:
             ping_timeout=ping_timeout,
         )
         self._close_timeout: float | None = None  # set while closing
-        self._written = 0  # bytes passed to the system
+        self._written = 0  # the number of bytes passed to the system
         self._received = 0  # bytes
         self._transport = transport
         self._max_queue = max_queue
@@ -112,7 +113,7 @@ class Exchange:
         return ticket
 
     def push_ping(self, payload: bytes) -> None:
-        """Queue a ping, for :meth:`answered`."""
+        """Queue a ping, whose answer :meth:`answered` reports."""
         self._pings[payload] = None
         self.push(self.codec.ping(payload))
 
@@ -129,7 +130,7 @@ class Exchange:
         message = self.inbox.popleft()
         self._inbox_size -= getsizeof(message)
         self._update_poll()
-        # Answer pings even if the messages of one read are taken slowly.
+        # Pings must be answered even if the messages of one read are taken slowly.
         if not self._poller and self.clock() - self._worked > LONGEST_NEGLECT:
             self._work()
         return message
@@ -138,8 +139,9 @@ class Exchange:
         """Wait until a condition holds, and send and receive meanwhile.
 
         Args:
-            done: returns true once the condition holds; it must hold if ``finished`` is true.
-            deadline: returns the time to stop waiting, on ``clock``.
+            done: a function that returns true once the condition holds; it must return true if
+                ``finished`` is.
+            deadline: a function that returns the time to stop waiting, on ``clock``.
         """
         liveness = self._liveness
         liveness.begin()
@@ -168,7 +170,7 @@ class Exchange:
         Args:
             ticket: the result of :meth:`push`.
         """
-        self._liveness.look_soon()  # starts the server's send_timeout
+        self._liveness.look_soon()  # starts the deadline of send_timeout
         self.wait(lambda: self.sent >= ticket or self.finished, lambda: inf)
 
     def finish_closing(self, timeout: float) -> None:
@@ -218,7 +220,8 @@ class Exchange:
             reason: the close reason, unless ``end`` is already set.
         """
         self._finish(reason)
-        # If this thread itself polls, below a signal handler, its poll closes the socket later.
+        # If a signal handler has interrupted this thread's own poll, that poll closes the socket
+        # later.
         while self._poller not in (None, threading.get_ident()):
             self.state.wait()
 
@@ -278,7 +281,7 @@ class Exchange:
             self.state.release()
             ready = self._transport.poll(self._polled_for, timeout)
         finally:
-            # This comes first: an exception after it leaves no thread waiting for a finished poll.
+            # This line comes first, so that after an exception no thread waits for a finished poll.
             self._poller = None
             self.state.acquire()
             self.state.notify_all()
@@ -293,7 +296,7 @@ class Exchange:
         return wanted | (self._transport.sends_on if self.sent < self._pushed else 0)
 
     def _may_read(self) -> bool:
-        """Return True if the inbox has room; after the end messages are discarded."""
+        """Return True if the inbox has room, or if messages are discarded after the end."""
         return not self.finished and (self.end is not None or self._inbox_size < self._max_queue)
 
     def _update_poll(self) -> None:
@@ -308,9 +311,9 @@ class Exchange:
             if not self._poller:
                 self._worked = self.clock()
                 self._read()
-                self._flush()  # the pong
+                self._flush()  # sends the pong
         except BaseException:
-            # Out of memory, or interrupted: the beginning of the next frame is no longer known.
+            # After a MemoryError or an interruption, the beginning of the next frame is unknown.
             self._finish("an exception interrupted reading or writing")
             raise
 

@@ -25,7 +25,7 @@ from .refusal import end_of_wait, first_bytes
 READ_SIZE = 1 << 16
 MAX_HEAD_SIZE = 1 << 14
 MAX_QUOTE = 200
-MAX_INTERIM = 16  # responses before the final one (RFC 9110 section 15.2)
+MAX_INTERIM = 16  # the maximum number of interim responses (RFC 9110 section 15.2)
 
 
 class Response:
@@ -47,8 +47,10 @@ class Response:
             for name, value in response.headers.raw_items()
         )
         for name, value in self.headers:
-            if FORBIDDEN_IN_A_VALUE.search(value):  # h11 accepts these
-                raise ConnectionError(f"the response is malformed: a control character in {name}")
+            if FORBIDDEN_IN_A_VALUE.search(value):  # h11 accepts control characters
+                raise ConnectionError(
+                    f"the response is malformed: a header contains a control character: {name}"
+                )
         self.fields: Fields = Fields(self.headers, 502)
         self._reader = messages
         self._deadline = deadline
@@ -61,7 +63,7 @@ class Response:
         return value.partition(";")[0].strip(" \t").lower()
 
     def values(self, name: str) -> list[str]:
-        """Return the values of all headers of this name, given in lower case."""
+        """Return the values of all headers with a name in lower case."""
         return [value for header, value in self.headers if header.lower() == name]
 
     def decode(self) -> None:
@@ -147,7 +149,7 @@ def send(
 
 
 class _ResponseReader:
-    """Reads the events of h11 from a socket.
+    """The reader of a response, which passes data from a socket to h11.
 
     Attributes:
         deadline: a time of the monotonic clock; None to use the timeout of the socket.
@@ -169,7 +171,7 @@ class _ResponseReader:
             if isinstance(event, h11.Response):
                 _check_framing(event)
                 return event
-        raise ConnectionError(f"more than {MAX_INTERIM} interim responses (1xx)")
+        raise ConnectionError(f"the server sent more than {MAX_INTERIM} interim responses (1xx)")
 
     def next_data(self) -> bytes:
         """Wait for the next bytes of the body; b"" at its end."""
@@ -188,7 +190,7 @@ class _ResponseReader:
                     502,
                     'unsupported Transfer-Encoding of the response: only "chunked" is supported',
                 ) from error
-            # The error quotes the server's data, which may be long.
+            # The error contains data of the server, which may be long.
             reason = str(error)[:MAX_QUOTE]
             raise ConnectionError(f"the response is malformed or truncated: {reason}") from error
         return event
@@ -202,7 +204,9 @@ def _check_framing(response: h11.Response) -> None:
         HandshakeError: the framing is ambiguous; status 502.
     """
     if not response.http_version.startswith(b"1."):
-        raise ConnectionError(f"the response is malformed: HTTP/{response.http_version.decode()}")
+        raise ConnectionError(
+            f"the response has an unsupported version: HTTP/{response.http_version.decode()}"
+        )
     names = {name for name, _ in response.headers}
     if b"transfer-encoding" in names:
         if b"content-length" in names:

@@ -11,15 +11,15 @@ from ..progress import Keepalive, Life, SocketProgress
 LOOKS = 8
 # The number of checks within the ping interval.
 CHECKS = 4
-# In seconds. If a wait takes this much longer than planned, the process was suspended.
+# The delay of a wait, in seconds, from which the process is assumed to have been suspended.
 STANDSTILL = 1.0
 
 
 class Liveness:
     """Deadlines of the server, on a clock that runs only while a thread waits.
 
-    While no thread waits, or the process is suspended, received data is not noticed. So that time
-    counts for no deadline. Only one thread at a time may be in the methods.
+    While no thread waits, or the process is suspended, received data is not noticed. So deadlines
+    ignore that time. Only one thread at a time may be in the methods.
 
     Attributes:
         moved: the time of the server's last acknowledgement, on the clock of :meth:`now`.
@@ -52,7 +52,7 @@ class Liveness:
         self.next_look: float = self.moved
 
     def now(self) -> float:
-        """Return the time, in seconds in which threads waited."""
+        """Return the time on this clock: the seconds in which threads have waited."""
         return self._clock() - self._unobserved
 
     def begin(self) -> None:
@@ -77,7 +77,7 @@ class Liveness:
         return now
 
     def sleep(self, now: float, seconds: float) -> None:
-        """Record that a thread is about to wait, for at most this time."""
+        """Record that a thread is about to wait for at most ``timeout`` seconds."""
         self._wake_by = max(self._wake_by, now + seconds)
 
     def look_soon(self) -> None:
@@ -146,7 +146,7 @@ class Liveness:
         return life
 
     def pinged(self, now: float, end: int) -> None:
-        """Record that a ping was queued, after which this many bytes will be written in total."""
+        """Record that a ping was queued; its end is a position in all written bytes."""
         self._keepalive.pinged(now, end, self._progress, self.ping_timeout)
         self.next_look = min(self.next_look, self._keepalive.pong_due)
 

@@ -14,7 +14,8 @@ from ..headers import Headers, pairs
 
 CONTROL_OR_SPACE = re.compile(r"[\x00-\x20\x7f]")
 CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
-# RFC 3986 section 3.2. No backslash, because browsers treat it as a slash and urlsplit does not.
+# The authority of a URL (RFC 3986 section 3.2). A backslash is not allowed, because browsers treat
+# it as a slash, and urlsplit does not.
 AUTHORITY = re.compile(
     r"(?:(?P<userinfo>[^\\]*)@)?"
     r"(?:\[(?P<address>[^\[\]\\]*)\]|(?P<name>[^\[\]:@\\]+))"
@@ -22,10 +23,10 @@ AUTHORITY = re.compile(
 )
 LABEL = r"[a-z0-9_-]{1,63}"
 NAME = re.compile(rf"{LABEL}(?:\.{LABEL})*\.?")
-MAX_NAME = 253  # characters, without a trailing dot
-# Browsers (WHATWG URL section 3.5) and the resolver treat such a name as an IPv4 address.
+MAX_NAME = 253  # the maximum length of a host name in characters, without a trailing dot
+# A name that browsers (WHATWG URL section 3.5) and the resolver treat as an IPv4 address.
 ENDS_IN_A_NUMBER = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)\.?")
-ZONE = re.compile(r"[!-$&-~]{1,16}")  # no system has longer interface names
+ZONE = re.compile(r"[!-$&-~]{1,16}")  # no system has an interface with a longer name
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ class Location:
             ValueError: the URL is malformed, or has another scheme.
             ImportError: the host is not in ASCII, and the extra ``client`` is not installed.
         """
-        if CONTROL_OR_SPACE.search(url):  # urlsplit would remove them
+        if CONTROL_OR_SPACE.search(url):  # urlsplit would remove these characters
             raise ValueError(f"a URL must not contain spaces or control characters: {url!r}")
         if "#" in url:
             raise ValueError(f"this URL must not have a fragment: {url!r}")
@@ -126,10 +127,11 @@ def _read_name(text: str) -> str:
         ImportError: as :meth:`Location.of`.
     """
     try:
-        name = unquote(text, errors="strict")  # RFC 3986 section 3.2.2
+        # A host may be percent-encoded (RFC 3986 section 3.2.2).
+        name = unquote(text, errors="strict")
     except UnicodeDecodeError:
-        raise ValueError(f"not a host name, because it is not valid UTF-8: {text!r}") from None
-    if not name.isascii() and len(name) <= MAX_NAME:  # each character becomes at least one in ASCII
+        raise ValueError(f"the host name of a URL must be valid UTF-8: {text!r}") from None
+    if not name.isascii() and len(name) <= MAX_NAME:  # each character becomes one or more in ASCII
         name = _to_ascii(name)
     name = name.lower()
     if not NAME.fullmatch(name) or len(name.removesuffix(".")) > MAX_NAME:
@@ -139,7 +141,9 @@ def _read_name(text: str) -> str:
     try:
         return socket.inet_ntoa(socket.inet_aton(name.removesuffix(".")))
     except OSError:
-        raise ValueError(f"a host that ends in a number must be an address: {text!r}") from None
+        raise ValueError(
+            f"a host whose last label is a number must be an IPv4 address: {text!r}"
+        ) from None
 
 
 def _to_ascii(name: str) -> str:
@@ -166,7 +170,7 @@ def _read_address(text: str) -> tuple[str, str]:
         ValueError: the address or the zone is malformed.
     """
     address, percent, zone = text.partition("%")
-    # RFC 6874 section 2: "%" is written as "%25", but many tools write "%".
+    # The zone follows "%25" (RFC 6874 section 2), but many tools write "%".
     if zone.startswith("25") and len(zone) > 2:
         zone = zone[2:]
     if percent and not ZONE.fullmatch(zone):
@@ -182,10 +186,11 @@ def _read_userinfo(userinfo: str) -> str | None:
     """
     user, _, password = userinfo.partition(":")
     if not (user or password):
-        return None  # as in a browser
+        return None  # browsers also ignore an empty user and password
     name, secret = unquote_to_bytes(user), unquote_to_bytes(password)
     if b":" in name or CONTROL.search(name + secret):
         raise ValueError(
-            "a URL's user must not contain a colon, nor user or password a control character"
+            "the user of a URL must not contain a colon; user and password must not contain "
+            "control characters"
         )
     return f"Basic {b64encode(name + b':' + secret).decode()}"

@@ -135,7 +135,7 @@ def _shake_hands(
     decoder = ResponseDecoder()
     while True:
         set_deadline(sock, deadline)
-        data = sock.recv(COMPRESSED_READ_SIZE)  # frames may follow the head directly
+        data = sock.recv(COMPRESSED_READ_SIZE)  # frames may directly follow the head
         if not data:
             raise HandshakeError(502, "the server closed the connection before it responded")
         if (head := decoder.receive(data)) is None:

@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
-# In seconds: the range of the server's ``retry``, and the limit of the delay after failures.
+# The range of the server's ``retry``, and the maximum delay after failures, in seconds.
 MIN_RETRY, MAX_RETRY = 0.5, 3600.0
 MAX_BACK_OFF = 60.0
-# The maximum random increase, as a fraction of the delay. It keeps disconnected clients from
-# reconnecting all at the same time.
+# The maximum random increase, as a fraction of the delay, so that disconnected clients do not all
+# reconnect at the same time.
 MAX_JITTER = 0.25
 
 
@@ -63,7 +63,7 @@ class Pause:
 
 
 def retry_after(values: Iterable[str], dates: Iterable[str]) -> float:
-    """Return the delay that a server asks for (RFC 9110 section 10.2.3), in seconds.
+    """Return the delay in a server's Retry-After (RFC 9110 section 10.2.3), in seconds.
 
     Args:
         values: the values of all ``Retry-After`` headers: numbers of seconds, or dates. The longest
@@ -88,7 +88,7 @@ def _seconds_of_date(value: str) -> float:
     """
     try:
         date = parsedate_to_datetime(value)
-        if date.tzinfo is None:  # in asctime's format; HTTP dates are in UTC
+        if date.tzinfo is None:  # a date in asctime's format has no zone; HTTP dates are in UTC
             date = date.replace(tzinfo=UTC)
         return max(date.timestamp(), 0.0)
     except (ValueError, OverflowError):

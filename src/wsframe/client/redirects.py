@@ -28,11 +28,12 @@ Origin: TypeAlias = "tuple[bool, str, str, int]"
 SCHEMES = {"http": False, "https": True}
 REDIRECTS = frozenset((301, 302, 303, 307, 308))
 MAX_REDIRECTS = 10
-# After these, a request with a body is repeated as a GET without it (WHATWG Fetch section 4.4).
+# The statuses after which a request with a body is repeated as a GET without it (WHATWG Fetch
+# section 4.4).
 TO_GET = frozenset((301, 302, 303))
-# Their responses have no body that can be a stream, or they are not requests for a resource.
+# The methods whose responses have no stream, or that do not request a resource.
 FORBIDDEN_METHODS = frozenset(("CONNECT", "HEAD", "TRACE"))
-# Headers that this module sets, and headers that would add a body or change the meaning.
+# Headers that this module sets, and headers that would add a body or change the request's meaning.
 RESERVED = frozenset(
     (
         "accept",
@@ -57,8 +58,8 @@ class Target:
 
     Attributes:
         url: the URL.
-        location: its location.
-        headers: the caller's headers for it.
+        location: the location of the URL.
+        headers: the caller's headers for this request.
         method: the method.
         body: the body.
     """
@@ -132,7 +133,8 @@ class Request:
             last_event_id: the value of ``Last-Event-ID``, or "". It is sent only to the URL's
                 origin and to the origin of the id.
             origin_of_id: the origin that sent the id.
-            slot: receives the sockets. The caller must close it, also if this method raises.
+            slot: the slot that receives the sockets. The caller must close the slot, also after an
+                error.
 
         Raises:
             OSError: connecting failed, or a response is malformed.
@@ -151,7 +153,8 @@ class Request:
                 ("Connection", "close"),
             ]
             if last_event_id and location.origin in (self.location.origin, origin_of_id):
-                # In UTF-8 (WHATWG HTML section 9.2.4), unlike any other header.
+                # This header is encoded in UTF-8 (WHATWG HTML section 9.2.4), unlike any other
+                # header.
                 own.append(("Last-Event-ID", last_event_id.encode().decode("latin-1")))
             if target.method != "GET":
                 own.append(("Content-Length", str(len(target.body))))

@@ -19,14 +19,15 @@ from .deadline import set_deadline
 
 MAX_BODY = 1 << 14
 FRAMING = ("content-length", "transfer-encoding")
-# The framing of a body, such as the sizes of chunks, may take as much again.
+# The maximum number of bytes to read: a body's framing, such as chunk sizes, may be as long as the
+# body.
 MAX_RECEIVED = 2 * MAX_BODY
-# Seconds; the status is known already, and the request may have no deadline.
+# The time limit for the body, in seconds, because the request may have no deadline.
 MAX_WAIT = 2.0
 
 
 def end_of_wait(deadline: float) -> float:
-    """Return the deadline, on the monotonic clock, for a body whose wait begins now.
+    """Return the deadline for the body of a refusal, on the monotonic clock.
 
     Args:
         deadline: the deadline of the request; infinity is no limit.
@@ -38,8 +39,8 @@ def first_bytes(read: Callable[[], bytes]) -> bytes:
     """Return the first bytes of a body, 16 KiB at most.
 
     Args:
-        read: returns the next bytes of the body; b"" at its end. If it raises an error, the bytes
-            before the error are returned.
+        read: a function that returns the next bytes of the body; b"" at its end. After an error of
+            this function, the earlier bytes are returned.
     """
     body = bytearray()
     with suppress(OSError, HTTPException):
@@ -78,7 +79,7 @@ def read_refusal(
 
 
 class _Received(io.RawIOBase):
-    """A file of bytes: the received ones, then the ones that a socket receives."""
+    """A file of the bytes that were received, then of the bytes that a socket receives."""
 
     def __init__(self, sock: socket.socket, received: bytes, deadline: float) -> None:
         self._sock = sock

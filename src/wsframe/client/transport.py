@@ -13,11 +13,11 @@ from ..waker import Waker
 
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
-# The largest TLS record (RFC 8446 section 5.1). A call with more data reports no progress until all
-# of its records are sent.
+# The size of the largest TLS record (RFC 8446 section 5.1). A call with more data reports no
+# progress until all of its records are sent.
 RECORD = 1 << 14
 
-# The cheapest selector for few sockets: it needs no descriptor, and has no limit on their numbers.
+# The cheapest selector for few sockets, which uses no descriptor and supports high descriptors.
 Selector: type[selectors.BaseSelector] = getattr(
     selectors, "PollSelector", selectors.SelectSelector
 )
@@ -34,9 +34,10 @@ def cut(sock: socket.socket, process: int) -> None:
         process: the id of the process that connected the socket.
     """
     if process == os.getpid():
-        with suppress(OSError):  # it is no longer connected
+        with suppress(OSError):  # the socket is no longer connected
             if isinstance(sock, ssl.SSLSocket):
-                # SSLSocket.shutdown would make another thread continue without TLS.
+                # SSLSocket.shutdown is not called, because another thread would continue without
+                # TLS.
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)
             else:
                 sock.shutdown(socket.SHUT_RDWR)
@@ -59,7 +60,7 @@ class Transport:
         self._sock = sock
         self._tls = sock if isinstance(sock, ssl.SSLSocket) else None
         self._process = os.getpid()
-        self._events = 0  # the events that the socket is registered for
+        self._events = 0  # the events for which the socket is registered
         self._waker = Waker()
         self._selector = Selector()
         self._selector.register(self._waker, READ)
@@ -129,7 +130,7 @@ class Transport:
     def close(self) -> None:
         """Close the socket. No thread may be in :meth:`poll`."""
         if self._tls is not None and self._process == os.getpid():
-            with suppress(OSError, ValueError):  # sends close_notify unless that would block
+            with suppress(OSError, ValueError):  # close_notify is sent unless that would block
                 self._tls.unwrap()
         cut(self._sock, self._process)
         for resource in (self._selector, self._sock, self._waker):

@@ -64,13 +64,13 @@ class WebSocket(Closing):
         self._exchange = exchange
         self._codec = exchange.codec
         self._state = exchange.state
-        # Held while a message is encoded and queued, because with context takeover messages must be
-        # sent in the order of their compression. Acquire it before the state.
+        # The lock is held while a message is encoded and queued, because with context takeover
+        # messages must be sent in the order of their compression. It is acquired before ``state``.
         self._encoding = threading.Lock()
 
     @property
     def close_code(self) -> int | None:
-        """Any thread: the code of the first close frame, the server's or ours.
+        """Any thread: the code of the first close frame, either the server's or the client's.
 
         1006 if the connection was lost without a close frame; None while it is open.
         """
@@ -186,7 +186,7 @@ class WebSocket(Closing):
                 return exchange.take()
             if exchange.end is None:
                 raise TimeoutError(f"no message within {timeout} seconds")
-            if not self._codec.close_sent:  # else another thread is closing
+            if not self._codec.close_sent:  # otherwise another thread is closing
                 exchange.finish_closing(self._close_timeout)
             raise self._ended()
 
@@ -209,7 +209,8 @@ class WebSocket(Closing):
         Raises:
             ValueError: the code must not be sent, or the reason has more than 123 bytes of UTF-8.
         """
-        check_close(code, reason)  # also if the connection is closed already
+        # The arguments are checked even if the connection is already closed.
+        check_close(code, reason)
         with self._state:
             self._exchange.end_with(code, reason, reason)
             self._state.notify_all()
@@ -237,9 +238,10 @@ class WebSocket(Closing):
             except StateError:
                 raise self._ended() from None
             except (ConnectionClosed, ValueError, TypeError, BufferError):
-                raise  # no frame was encoded
+                raise  # the error was raised before a frame was encoded
             except BaseException:
-                # Interrupted: the compressor may contain a message that the server never receives.
+                # After an interruption, the compressor may contain a message that the server never
+                # receives.
                 with self._state:
                     exchange.abort("a call of send() was interrupted")
                 raise

@@ -99,7 +99,7 @@ def test_a_server_may_decline_compression(codec: ModuleType) -> None:
 NOT_OFFERED = "the server chose an extension that was not offered"
 
 
-OTHER_COMPRESSION = "the server chose compression parameters that were not offered"
+OTHER_COMPRESSION = "the server's permessage-deflate parameters do not match the client's offer"
 
 
 MALFORMED_HEADER = "the Sec-WebSocket-Extensions header is malformed"

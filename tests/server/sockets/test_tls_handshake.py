@@ -174,7 +174,7 @@ def test_plain_http_receives_an_explanation(
         client = clients.connect(server)
         client.send(request)
         answer = client.answer()
-        assert (answer.status, answer.body) == (400, b"this server requires TLS: use https\n")
+        assert (answer.status, answer.body) == (400, b"this port requires TLS: use https\n")
     wait_until(partial(has_no_clients, server), "no connection remains")
 
 

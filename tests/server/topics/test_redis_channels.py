@@ -470,7 +470,7 @@ def test_a_rejected_channel_does_not_affect_others(
     here.subscribe_pubsub("secrets")
     here.subscribe_pubsub("prices")
     streams.channels.start()
-    log.expect("Redis rejected channel 'secrets': ")
+    log.expect("Redis rejected the subscription to channel 'secrets': ")
     wait_until(lambda: program.get(LEASE), "a process holds the lease")
     wait_until(lambda: program.publish("prices", "1") and here.entries, "the message has arrived")
     assert not program.get("wsframe:{news}:from:secrets")

@@ -22,10 +22,10 @@ class ClosedAtExit(Protocol):
     def exit_timeout(self) -> float: ...
 
     def close(self, timeout: float) -> None:
-        """Any thread: flush and close.
+        """Any thread: send all events, and close the connection.
 
         Raises:
-            EventsLost: events were not stored.
+            EventsLost: Redis has not stored all events.
         """
 
 

@@ -197,7 +197,7 @@ class Interests:
             self._refused.clear()
 
     def tasks(self, *, requests: bool = True) -> list[FollowRequest | Presence]:
-        """The writer: return the changes of presence, and the requests if they are wanted."""
+        """The writer: return the changes of presence, and the follow requests if wanted."""
         with self._lock:
             self._apply()
             groups: dict[tuple[str, bool], list[str]] = {}

@@ -60,14 +60,14 @@ class Event:
     is_counted: bool = False
 
     def settle(self, fate: Fate) -> None:
-        """The writer, or the thread that ends it: settle the receipt."""
+        """The writer, or the thread that stops the writer: settle the event's receipt."""
         receipt, self.receipt = self.receipt, None
         if receipt is not None:
             receipt.settle(fate)
 
 
 class ClosedError(Exception):
-    """The outbox accepts no more events, because its writer stops."""
+    """The error of an outbox that accepts no more events, because its writer stops."""
 
 
 class Outbox:
