@@ -100,7 +100,7 @@ sanitized:
 	WSFRAME_SANITIZE=address,undefined WSFRAME_BUILD_EXT=require \
 		$(MAKE) VENV=.venv-sanitize .venv-sanitize/installed-fuzz
 
-attack: $(VENV)/installed-test ## attack the server like hostile clients, the slow ones for ATTACK_SECONDS
+attack: $(VENV)/installed-test ## attack the server like hostile clients, the slow ones for ATTACK_SECONDS (needs ss of iproute2)
 	$(BIN)/python -m attack --seconds $(ATTACK_SECONDS)
 
 servers: $(VENV)/installed-servers ## check wsframe.wsgi on WSGI servers, each under load for SERVER_SECONDS (needs nginx)
@@ -164,6 +164,18 @@ $(shell rm -f $(VENV)/recent-pip $(VENV)/installed-* $(VENV)/package $(VENV)/com
 endif
 endif
 
+# Without a compiler and Python's header files the package is installed with the pure kernels. It is
+# installed again as soon as both exist.
+CAN_COMPILE = $(BIN)/python -c "import os, shutil, sysconfig; \
+	os.stat(os.path.join(sysconfig.get_path('include'), 'Python.h')); \
+	exit(not shutil.which((sysconfig.get_config_var('CC') or 'cc').split()[0]))" 2>/dev/null
+ifneq ($(wildcard $(VENV)/no-compiler),)
+ifeq ($(shell $(CAN_COMPILE) && echo yes),yes)
+$(info The kernels of $(VENV) are compiled when a target needs them, because there is a C compiler now.)
+$(shell rm -f $(VENV)/installed-server $(VENV)/package $(VENV)/no-compiler)
+endif
+endif
+
 # Dependency groups (PEP 735) need a recent pip, also in an environment made without make.
 $(VENV)/recent-pip:
 	@echo "Setting up $(VENV); the first time takes a minute."
@@ -175,11 +187,13 @@ $(VENV)/recent-pip:
 $(VENV)/installed-server: $(SOURCES) | $(VENV)/recent-pip
 	@rm -rf build/lib* build/temp* build/bdist*
 	@$(PIP) ".[server]"
+	@$(CAN_COMPILE) || touch $(VENV)/no-compiler
 	@touch $@
 
 $(VENV)/package: $(SOURCES) | $(VENV)/recent-pip
 	@rm -rf build/lib* build/temp* build/bdist*
 	@$(PIP) ".[$(EXTRAS)]"
+	@$(CAN_COMPILE) || touch $(VENV)/no-compiler
 	@touch $@
 
 # These work on the sources, without the package.
@@ -188,6 +202,7 @@ $(VENV)/installed-lint $(VENV)/installed-build: $(VENV)/installed-%: pyproject.t
 	@touch $@
 
 $(VENV)/installed-%: pyproject.toml $(VENV)/package
+	@echo "Installing the dependency group \"$*\" of pyproject.toml; this may take a minute."
 	@$(PIP) --group $*
 	@touch $@
 

@@ -46,3 +46,22 @@ def test_a_broken_environment_is_set_up_again(tmp_path: Path, broken: bool) -> N
     assert stamp.exists() is not broken
     assert (f"-m venv --clear {venv}" in log.read_text("utf-8").splitlines()) is broken
     assert (f"{venv} has no working pip" in done.stdout) is broken
+
+
+@pytest.mark.parametrize("compiler", [False, True])
+def test_pure_kernels_are_replaced_once_there_is_a_compiler(tmp_path: Path, compiler: bool) -> None:
+    make = shutil.which("make")
+    if make is None or not MAKEFILE.exists():
+        missing_tool("make, or the Makefile")
+    venv, python = tmp_path / "venv", tmp_path / "python"
+    missing = "" if compiler else 'case "$*" in *Python.h*) exit 1;; esac\n'
+    python.write_text(f"{PYTHON.format(log=tmp_path / 'log')}{missing}", encoding="utf-8")
+    python.chmod(0o755)
+    command = [make, "-f", str(MAKEFILE), f"VENV={venv}", f"PYTHON={python}", f"{venv}/recent-pip"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    stamps = [venv / "installed-server", venv / "package", venv / "no-compiler"]
+    for stamp in stamps:
+        stamp.touch()
+    done = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert [stamp.exists() for stamp in stamps] == [not compiler] * 3
+    assert ("there is a C compiler now" in done.stdout) is compiler

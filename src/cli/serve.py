@@ -81,8 +81,7 @@ def _serve(configuration: Configuration, settings: Settings) -> int:
     except BrokerRefused as error:
         sys.exit(f"{configuration.sources.get('redis', 'Redis')}: {error}")
     except ListenError as error:
-        where = settings.unix or ("sockets" if settings.fds else f"{host or '*'}:{port}")
-        print(f"cannot listen on {where}: {error.strerror or error}", file=sys.stderr)
+        print(error.strerror or error, file=sys.stderr)
         return Exit.FAILED
     if not flush_at_exit():
         os._exit(0)  # if a handler is blocked in print(), Python would abort at its exit

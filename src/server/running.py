@@ -223,4 +223,4 @@ def _renew(renew: Callable[[], object]) -> None:
 def _kernels() -> str:
     if wsframe.ACCELERATED:
         return f"compiled, {INSTRUCTION_SET}"
-    return "pure Python (slower; install with a C compiler for the compiled ones)"
+    return "pure Python (slower; to compile them, install with a C compiler and Python.h)"

@@ -15,7 +15,9 @@ class ManualClock:
     """The clock of an application's deadlines and ages; only the test advances it.
 
     Pings, the deadlines of clients, and the ages of events in topics use this clock. The functions
-    of :mod:`time`, and waits of threads for other threads, use real time.
+    of :mod:`time`, and waits of threads for other threads, use real time. The client of a generator
+    handler is pinged from the handshake on. The client of a plain handler is pinged from the moment
+    at which the handler's thread first waits for a message.
 
     Example::
 

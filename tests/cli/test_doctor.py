@@ -210,6 +210,7 @@ def test_a_close_frame_of_the_server_is_no_problem(examine: Examine) -> None:
         ),
         ([stream(b"data: x\n\n"), answer(403)], 0, "The server ended the stream after 1 events."),
         ([stream(b":\n\n"), answer(403)], 1, "without an event."),
+        ([answer(426)], 1, "is a WebSocket and not an event stream: examine ws://127.0.0.1:"),
         ([stream(b"", ("Content-Encoding", "br")), answer(403)], 1, "Content-Encoding: 'br'"),
     ],
 )
@@ -229,6 +230,12 @@ def test_a_stream_that_sends_events_for_long_enough_is_open(examine: Examine) ->
     code, report = examine("http", script, answer(403))
     assert "The stream stays open for 0.1 s." in report
     assert code == 0
+
+
+def test_a_url_without_a_scheme_does_not_name_its_kind(run: Run) -> None:
+    ran = run("doctor", "localhost:9292/chat")
+    assert ran.code == 2
+    assert "http:// or https:// for an event stream: 'localhost:9292/chat'" in ran.err[-1]
 
 
 def test_without_a_connection_nothing_else_is_checked(run: Run) -> None:

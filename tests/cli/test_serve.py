@@ -232,8 +232,11 @@ def test_an_invalid_argument_is_named_in_one_line(
         pytest.param(
             ["shop.py:application"], "no module named 'shop.py'", marks=pytest.mark.unmeasured
         ),
-        (["nothing:app", "--workers", "2"], "no module named 'nothing'"),
-        (["shop:number", "--workers", "2"], "'number' in module 'shop' is not an App"),
+        (["nothing:app", "--workers", "2", "--port", "0"], "no module named 'nothing'"),
+        (
+            ["shop:number", "--workers", "2", "--port", "0"],
+            "'number' in module 'shop' is not an App",
+        ),
         (["--host", "no such host", "--workers", "2"], "cannot listen on no such host:9292: "),
         (["--metrics", "numbers"], "--metrics: a path must begin with a slash"),
         (["--metrics", "/"], "--metrics: '/' already has a route"),
@@ -362,7 +365,8 @@ def test_a_port_in_use_is_named() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", ["0", pytest.param("3", marks=posix)])
 def test_an_error_in_the_users_module_has_its_traceback(directory: Path, workers: str) -> None:
-    result = run([sys.executable, *COMMAND, "broken:app", "--workers", workers], directory)
+    options = ("--port", "0", "--workers", workers)
+    result = run([sys.executable, *COMMAND, "broken:app", *options], directory)
     assert result.returncode == 1
     assert "broken.py" in result.stderr
     assert result.stderr.count("No module named 'not_there_at_all'") == 1

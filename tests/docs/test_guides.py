@@ -113,7 +113,11 @@ def test_the_user_of_redis_may_do_what_is_needed(tmp_path: Path) -> None:
         assert tickets.redeem(tickets.issue("ann")) == "ann"
         tickets.close()
         with redis.client() as client:
-            assert client.execute_command("ACL", "LOG") == []
+            denied = {
+                entry[entry.index(b"object") + 1] for entry in client.execute_command("ACL", "LOG")
+            }
+        # Redis 6.2 denies CLIENT SETINFO, which it does not know. redis-py ignores that.
+        assert denied <= {b"client"}
 
 
 def test_a_renewed_certificate_is_loaded(tmp_path: Path, certificates: Certificates) -> None:

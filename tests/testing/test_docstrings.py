@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import wsframe
-from tests.support.handlers import plain_echo, websocket_app
+from tests.support.handlers import generator_echo, plain_echo, websocket_app
 from wsframe import testing
 from wsframe.server import App
 from wsframe.wsgi import Live
@@ -20,7 +20,7 @@ EXAMPLE = re.compile(r"^( *)Example::\n\n((?:\1    .*\n|\n)+)", re.MULTILINE)
 
 def make_app() -> App:
     """Return the app of the examples."""
-    app = websocket_app(plain_echo)
+    app = websocket_app(generator_echo)
 
     @app.sse("/news")
     def news(stream: Any) -> Iterator[str]:

@@ -18,7 +18,7 @@ from .codecs import TASKS, Calls, Codec, Task, installed
 
 EXAMPLES = """\
 examples:
-  %(prog)s                 half a minute
+  %(prog)s                 a few seconds
   %(prog)s --rounds 31     a more exact result
 """
 

@@ -54,6 +54,11 @@ def main(arguments: Sequence[str], prog: str) -> int:
     context = tls_context(parser, options)
     problems = 0
     for url in options.urls:
+        if "://" not in url:  # other commands accept this, because they know the kind of the URL
+            parser.error(
+                "a URL must begin with ws:// or wss:// for a WebSocket, or with http:// or "
+                f"https:// for an event stream: {url!r}"
+            )
         try:
             subject = Subject(url, options.headers, context, options.timeout, options.silence)
         except (ValueError, ImportError) as error:

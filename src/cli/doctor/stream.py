@@ -82,6 +82,11 @@ def _status_for(subject: Subject, origin: str | None) -> int:
 def _explain(subject: Subject, response: http.Response) -> Finding:
     """Return the findings for a response that is not an event stream."""
     error = response.error()
+    if error.status == 426:
+        url = f"ws{subject.url.removeprefix('http')}"
+        return Finding(
+            Grade.PROBLEM, f"The path is a WebSocket and not an event stream: examine {url}"
+        )
     if error.status == 403 and _status_for(subject, subject.origin_without_port) == 200:
         return Finding(Grade.PROBLEM, "The server receives the Host without its port.", "port")
     if error.status == 421:

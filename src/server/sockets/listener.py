@@ -24,7 +24,13 @@ ACCEPT_AT_ONCE = 64
 
 
 class ListenError(OSError):
-    """Binding the listening socket failed."""
+    """Binding the listening socket failed; the text names its address."""
+
+    @classmethod
+    def of(cls, where: str, error: OSError) -> ListenError:
+        """Return the error for an address or a path."""
+        text = f"cannot listen on {where}: {error.strerror or error}"
+        return cls(text) if error.errno is None else cls(error.errno, text)
 
 
 def bind(host: str, port: int, *, shared: bool = False) -> list[socket.socket]:
@@ -45,19 +51,19 @@ def bind(host: str, port: int, *, shared: bool = False) -> list[socket.socket]:
     try:
         return _bind(host, port, shared)
     except OSError as error:
-        raise _explained(error) from None
+        raise _explained(error, f"{host or '*'}:{port}") from None
 
 
-def _explained(error: OSError) -> ListenError:
+def _explained(error: OSError, where: str) -> ListenError:
     """Return the error for a port that cannot be used."""
     reloader = next((name for name in RELOADERS if os.environ.get(name)), None)
-    if error.errno != errno.EADDRINUSE or reloader is None:
-        return ListenError(*error.args)
-    return ListenError(
-        error.errno,
-        f"{error.strerror}: the reloader runs the program in two processes, and the first may have "
-        f'the port; start the server only if os.environ.get("{reloader}") is set',
-    )
+    if error.errno == errno.EADDRINUSE and reloader is not None:
+        error = OSError(
+            error.errno,
+            f"{error.strerror}: the reloader runs the program in two processes, and the first may "
+            f'have the port; start the server only if os.environ.get("{reloader}") is set',
+        )
+    return ListenError.of(where, error)
 
 
 def _bind(host: str, port: int, shared: bool) -> list[socket.socket]:
@@ -80,7 +86,7 @@ def _bind(host: str, port: int, shared: bool) -> list[socket.socket]:
                 if error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
                     raise
         if not listeners:
-            raise OSError(errno.EADDRNOTAVAIL, f"cannot listen on any address of {host!r}")
+            raise OSError(errno.EADDRNOTAVAIL, "this system has none of the host's addresses")
     except BaseException:
         for listener in listeners:
             listener.close()

@@ -68,7 +68,7 @@ class UnixFile:
         except BaseException as error:
             self.sock.close()
             if isinstance(error, OSError):
-                raise ListenError(*error.args) from None
+                raise ListenError.of(os.fspath(path), error) from None
             raise
 
     def remove(self) -> None:

@@ -112,6 +112,6 @@ def test_an_unsupported_address_family_is_skipped(
     with monkeypatch.context() as patch:
         patch.setattr(socket, "socket", Socket)
         server = serve(app, host=host)
-        with pytest.raises(OSError, match="cannot listen on any address of '::1'"):
+        with pytest.raises(OSError, match="cannot listen on ::1:0: this system has none"):
             app.start("::1")
     assert is_served("127.0.0.1", server.port)

@@ -104,6 +104,18 @@ def test_an_outage_and_its_end_are_logged_once(
     assert not [record for record in log.records if "Redis" in record.getMessage()]
 
 
+def test_a_redis_that_does_not_run_yet_is_logged_at_the_start(
+    redis_server: RedisServer, connect: Connect, log: ServerLog
+) -> None:
+    redis_server.kill()
+    streams = connect(redis_server.url)
+    streams.check()
+    log.expect("cannot connect to Redis yet, retrying when a topic is used: ", logging.WARNING)
+    redis_server.start()
+    streams.check()
+    assert not [record for record in log.records if "Redis" in record.getMessage()]
+
+
 def test_a_redis_that_does_not_reply_is_unavailable(
     redis_server: RedisServer, connect: Connect, log: ServerLog
 ) -> None:

@@ -181,8 +181,11 @@ class RedisConnection:
         except BrokerRefused:
             raise
         except Exception as error:
-            if fault_of(error) is Fault.REFUSAL:
+            fault = fault_of(error)
+            if fault is Fault.REFUSAL:
                 raise BrokerRefused(str(error)) from error
+            if fault is Fault.OUTAGE:
+                log.warning("cannot connect to Redis yet, retrying when a topic is used: %s", error)
         finally:
             with suppress(Exception):
                 client.close()
