@@ -430,14 +430,14 @@ def test_a_refused_connection_does_not_occupy_the_server(serve: Serve, clients: 
     for client in crowd:
         assert client.read_until(b"\r\n\r\n").startswith(b"HTTP/1.1 503 ")
     wait_for_disconnects(server, 1 + LINGERING)  # they stay until they have read the answer
-    assert server.connections()[0] == 1  # and do not count
+    assert server.capacity()[0] == 1  # and do not count
     assert not refused(waiting(clients, server, line("203.0.113.8")))
     for client in crowd:
         client.close()
     wait_for_disconnects(server, 1)
     assert not refused(first)
     wait_for_disconnects(server)
-    assert server.connections()[0] == 0
+    assert server.capacity()[0] == 0
 
 
 def test_a_refused_connection_with_tls_is_closed_before_the_handshake(
@@ -450,7 +450,7 @@ def test_a_refused_connection_with_tls_is_closed_before_the_handshake(
     first.send(get("/who"))
     assert identity(first) == "203.0.113.7 https"
     wait_for_disconnects(server)
-    assert server.connections()[0] == 0
+    assert server.capacity()[0] == 0
 
 
 def test_a_full_server_refuses_before_the_header(serve: Serve, clients: Clients) -> None:
