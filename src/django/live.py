@@ -12,6 +12,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase
 
 from .. import wsgi
 from ..server.dispatch.routes import EventRoute, WebSocketRoute, check_kind
+from ..server.sockets.identities import Identity
 from ..server.topics.topic import Topic
 from .views import View, respond
 
@@ -45,7 +46,9 @@ class Live(wsgi.Live):
         except (TypeError, ValueError) as error:
             raise ImproperlyConfigured(f"Live cannot use settings.WSFRAME: {error}") from error
 
-    def websocket(self, handler: Callable[..., Any], /, **arguments: Any) -> View:
+    def websocket(
+        self, handler: Callable[..., Any], /, *, identity: Identity | None = None, **arguments: Any
+    ) -> View:
         """Any thread: return a view that opens WebSockets for a handler; also a decorator.
 
         The view passes the keyword arguments of a URLconf to the handler.
@@ -54,20 +57,31 @@ class Live(wsgi.Live):
             handler: a plain or a generator function, as for :meth:`wsframe.server.App.websocket`.
                 It is called with a copy of the request, the WebSocket and the arguments. While the
                 handler waits, it holds no connection to a database.
+            identity: the text, number or UUID of the user, by which :meth:`close_identity` finds
+                the connections; None for no identity. It becomes ``request.identity``.
             **arguments: the arguments.
 
         Raises:
             TypeError: the handler is a coroutine function.
         """
         check_kind(handler)
-        return self._view(handler, arguments, lambda: self._handlers.websocket(handler))
+        return self._view(handler, arguments, identity, lambda: self._handlers.websocket(handler))
 
-    def events(self, source: Topic | Callable[..., Any], /, **arguments: Any) -> View:
+    def events(
+        self,
+        source: Topic | Callable[..., Any],
+        /,
+        *,
+        identity: Identity | None = None,
+        **arguments: Any,
+    ) -> View:
         """Any thread: return a view that opens event streams; also a decorator.
 
         Args:
             source: a topic, to which each client is subscribed; or a handler, as for
                 :meth:`wsframe.server.App.sse`, which is called as in :meth:`websocket`.
+            identity: the text, number or UUID of the user, by which :meth:`close_identity` finds
+                the connections; None for no identity. It becomes ``request.identity``.
             **arguments: the arguments of the handler.
 
         Raises:
@@ -76,9 +90,9 @@ class Live(wsgi.Live):
         if isinstance(source, Topic):
             if arguments:
                 raise TypeError(f"a topic has no arguments: {', '.join(arguments)}")
-            return self._view(source, {}, lambda: self._handlers.stream(None))
+            return self._view(source, {}, identity, lambda: self._handlers.stream(None))
         check_kind(source)
-        return self._view(source, arguments, lambda: self._handlers.stream(source))
+        return self._view(source, arguments, identity, lambda: self._handlers.stream(source))
 
     def metrics_view(self, request: HttpRequest) -> HttpResponseBase:
         """A view that replies with the statistics in the OpenMetrics format.
@@ -92,10 +106,11 @@ class Live(wsgi.Live):
         self,
         source: Topic | Callable[..., Any],
         arguments: dict[str, Any],
+        identity: Identity | None,
         route: Callable[[], WebSocketRoute | EventRoute],
     ) -> View:
         def view(request: HttpRequest, /, **parameters: Any) -> HttpResponseBase:
-            return respond(self, request, route(), source, {**arguments, **parameters})
+            return respond(self, request, route(), source, {**arguments, **parameters}, identity)
 
         if not isinstance(source, Topic):
             functools.update_wrapper(view, source)

@@ -16,6 +16,7 @@ from wsframe.fields import Fields
 from ..server.dispatch.routes import EventRoute, WebSocketRoute, check_handler
 from ..server.http.request import Request
 from ..server.server import Server
+from ..server.sockets.identities import Identity
 from ..server.topics.topic import Topic
 from ..wsgi.application import Application, Opener
 from ..wsgi.environ import Environ, Pairs
@@ -85,6 +86,7 @@ def respond(
     route: WebSocketRoute | EventRoute,
     source: Topic | Callable[..., Any],
     arguments: dict[str, Any],
+    identity: Identity | None,
 ) -> HttpResponseBase:
     """The request's thread, in a view: return the response that opens a connection.
 
@@ -94,6 +96,7 @@ def respond(
         route: the options of the connection.
         source: the handler, or the topic of an event stream.
         arguments: the arguments of the handler.
+        identity: the identity of the connection; None for no identity.
 
     Raises:
         DisallowedHost: the Host is not one of ``ALLOWED_HOSTS``; Django answers with 400.
@@ -110,7 +113,7 @@ def respond(
     else:
         handler = source
         check_handler(handler, arguments, before=BEFORE)
-    application = Application(Visit(live, request), route, handler, topic, arguments)
+    application = Application(Visit(live, request), route, handler, topic, arguments, identity)
     reply = application.open(environ, read_short_body(request))
     if isinstance(reply, Answer):
         return _with_headers(HttpResponse(reply.body, status=reply.status), reply)

@@ -13,6 +13,7 @@ from wsframe.headers import Headers
 
 from .. import wsgi
 from ..server import Topic
+from ..server.sockets.identities import Identity
 from ..server.timing import Timing
 from ..server.topics.sizes import Sizes
 from ..wsgi.application import Application
@@ -148,7 +149,9 @@ class Live(wsgi.Live):
 
         return register
 
-    def websocket(self, handler: Callable[..., Any], /, **arguments: Any) -> Response:
+    def websocket(
+        self, handler: Callable[..., Any], /, *, identity: Identity | None = None, **arguments: Any
+    ) -> Response:
         """Any thread: return a response that opens WebSockets for a handler.
 
         The arguments and errors are those of :meth:`wsframe.wsgi.Live.websocket`. Outside of a
@@ -157,10 +160,17 @@ class Live(wsgi.Live):
         Raises:
             RuntimeError: :meth:`init_app` was not called.
         """
-        response: Response = super().websocket(handler, **arguments)
+        response: Response = super().websocket(handler, identity=identity, **arguments)
         return response
 
-    def events(self, source: Topic | Callable[..., Any], /, **arguments: Any) -> Response:
+    def events(
+        self,
+        source: Topic | Callable[..., Any],
+        /,
+        *,
+        identity: Identity | None = None,
+        **arguments: Any,
+    ) -> Response:
         """Any thread: return a response that opens event streams.
 
         The arguments and errors are those of :meth:`wsframe.wsgi.Live.events`. Outside of a view,
@@ -169,7 +179,7 @@ class Live(wsgi.Live):
         Raises:
             RuntimeError: :meth:`init_app` was not called.
         """
-        response: Response = super().events(source, **arguments)
+        response: Response = super().events(source, identity=identity, **arguments)
         return response
 
     def respond(self, application: Application) -> Any:

@@ -21,6 +21,7 @@ from ..server.reports.refusals import UPGRADE
 from ..server.server import Server
 from ..server.sessions.eventstream_session import STREAM_HEADERS
 from ..server.sessions.resume import last_event_id
+from ..server.sockets.identities import Identity, check_identity
 from ..server.topics.ids import END
 from ..server.topics.topic import Topic
 from .body import Readable, discard_body, discard_refused
@@ -79,6 +80,7 @@ class Application:
         handler: the handler; None for a topic.
         topic: the topic, without a handler.
         arguments: the arguments of the handler, by name.
+        identity: the identity of the connections; None for no identity.
     """
 
     def __init__(
@@ -88,7 +90,9 @@ class Application:
         handler: Callable[..., Any] | None,
         topic: Topic | None,
         arguments: dict[str, Any],
+        identity: Identity | None,
     ) -> None:
+        self._identity = None if identity is None else check_identity(identity)
         self._live = live
         self._route = route
         self._handler = handler
@@ -183,6 +187,7 @@ class Application:
         return Takeover(server, connection, opening, headers, on_failure)
 
     def _opening(self, environ: Environ, request: Request, **more: Any) -> Opening:
+        request.identity = self._identity
         handler = self._handler
         if handler is not None:
             handler = self._live.bind(handler, self._arguments, environ)

@@ -37,6 +37,7 @@ from ..server.server import Server
 from ..server.service import REDIS_PREFIX, Service
 from ..server.settings import Settings
 from ..server.sockets.admission import max_files
+from ..server.sockets.identities import Identity
 from ..server.sockets.listening import Listening
 from ..server.timing import Timing
 from ..server.topics.registry import MEMORY
@@ -125,7 +126,10 @@ class Live(Service):
             origins=origins,
             **settings,
         )
-        self._siblings = Siblings(next(numbers), self._process_stats, self._timing)
+        self._siblings = Siblings(
+            next(numbers), self._process_stats, self._timing, self._topics.closings.receive
+        )
+        self._topics.closings.forward = self._siblings.close_identity
         self._advice = Advice(self._has_local_topics)
         self.after_fork()
         recreate_in_children(self)
@@ -191,12 +195,16 @@ class Live(Service):
 
         return register
 
-    def websocket(self, handler: Callable[..., Any], /, **arguments: Any) -> Any:
+    def websocket(
+        self, handler: Callable[..., Any], /, *, identity: Identity | None = None, **arguments: Any
+    ) -> Any:
         """Any thread: return a WSGI application that opens WebSockets for a handler.
 
         Args:
             handler: a plain or a generator function, as for :meth:`wsframe.server.App.websocket`;
                 it is called with the WebSocket and the arguments.
+            identity: the text, number or UUID of the user, by which :meth:`close_identity` finds
+                the connections; None for no identity. It becomes ``request.identity``.
             **arguments: the arguments.
 
         Raises:
@@ -204,14 +212,23 @@ class Live(Service):
         """
         check_handler(handler, arguments)
         route = self._handlers.websocket(handler)
-        return self.respond(Application(self, route, handler, None, arguments))
+        return self.respond(Application(self, route, handler, None, arguments, identity))
 
-    def events(self, source: Topic | Callable[..., Any], /, **arguments: Any) -> Any:
+    def events(
+        self,
+        source: Topic | Callable[..., Any],
+        /,
+        *,
+        identity: Identity | None = None,
+        **arguments: Any,
+    ) -> Any:
         """Any thread: return a WSGI application that opens event streams.
 
         Args:
             source: a topic, to which each client is subscribed; or a handler, as for
                 :meth:`wsframe.server.App.sse`, which is called with the stream and the arguments.
+            identity: the text, number or UUID of the user, by which :meth:`close_identity` finds
+                the connections; None for no identity. It becomes ``request.identity``.
             **arguments: the arguments of the handler.
 
         Raises:
@@ -222,10 +239,10 @@ class Live(Service):
             if arguments:
                 raise TypeError(f"a topic has no arguments: {', '.join(arguments)}")
             route = self._handlers.stream(None)
-            return self.respond(Application(self, route, None, source, {}))
+            return self.respond(Application(self, route, None, source, {}, identity))
         check_handler(source, arguments)
         route = self._handlers.stream(source)
-        return self.respond(Application(self, route, source, None, arguments))
+        return self.respond(Application(self, route, source, None, arguments, identity))
 
     def metrics(self, environ: Environ, start_response: StartResponse) -> Reply:
         """A WSGI application that replies with the statistics in the OpenMetrics format.

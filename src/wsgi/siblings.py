@@ -6,7 +6,7 @@ system's list of unix sockets. The name disappears with its process, so no file 
 systems each process reports only its own statistics.
 
 Two processes exchange one message in each direction, and end their sides of the connection. A
-message is empty, or contains the statistics in JSON.
+message is empty, or contains in JSON the statistics, or a list: the closing of an identity.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ from dataclasses import replace
 from time import monotonic
 
 from ..server.forks import close_in_children, disconnect
+from ..server.reports.loggers import log
 from ..server.reports.stats import Stats, counters, total
 from ..server.timing import Timing
+from ..server.topics.closings import Close
 from ..server.workers.channel import decode_stats, encode_stats
 
 SOCKETS = "/proc/net/unix"
@@ -47,11 +49,19 @@ class Siblings:
         number: the number of the application in each of these processes.
         stats: a function that returns the statistics of this process.
         timing: the durations, with the time to wait for other processes.
+        close_here: a function that closes the connections of an identity in this process.
     """
 
-    def __init__(self, number: int, stats: Callable[[], Stats], timing: Timing) -> None:
+    def __init__(
+        self,
+        number: int,
+        stats: Callable[[], Stats],
+        timing: Timing,
+        close_here: Close = lambda identity, code, reason: None,
+    ) -> None:
         self._number = number
         self._stats = stats
+        self._close_here = close_here
         self._timeout = timing.stats_timeout
         self.after_fork()
 
@@ -87,15 +97,34 @@ class Siblings:
 
         A process that does not answer within a second is counted as missing.
         """
+        others = self._ask_all(b"")
+        several = [self._own(), *(stats for stats in others if stats is not None)]
+        return replace(total(several), missing_processes=others.count(None))
+
+    def close_identity(self, identity: str, code: int, reason: str) -> None:
+        """Any thread: close the connections of an identity in the other processes.
+
+        The call waits for the processes for at most a second. It logs the number of processes
+        without an answer.
+        """
+        missing = self._ask_all(json.dumps([identity, code, reason]).encode()).count(None)
+        if missing:
+            log.error(
+                "%d processes have not received the closing of an identity, because they did not "
+                "answer within %g s; close the identity again",
+                missing,
+                self._timeout,
+            )
+
+    def _ask_all(self, message: bytes) -> list[Stats | None]:
+        """Send a message to all other processes; return each answer, or None."""
         deadline = monotonic() + self._timeout
         with ExitStack() as stack:
             asked = []
             for name in self._others():
                 sock = stack.enter_context(socket.socket(socket.AF_UNIX))
-                asked.append(sock if _ask(sock, name, b"", deadline) else None)
-            others = [None if sock is None else _answer(sock, deadline) for sock in asked]
-        several = [self._own(), *(stats for stats in others if stats is not None)]
-        return replace(total(several), missing_processes=others.count(None))
+                asked.append(sock if _ask(sock, name, message, deadline) else None)
+            return [None if sock is None else _answer(sock, deadline) for sock in asked]
 
     def end(self) -> None:
         """Any thread: send the counters to another process, and stop listening."""
@@ -147,9 +176,11 @@ class Siblings:
                     self._reply(sock)
 
     def _reply(self, sock: socket.socket) -> None:
-        """Answer with the statistics, or add the counters that an exiting process sends."""
+        """Answer with the statistics, after processing counters or a closing in the message."""
         message = _receive(sock, monotonic() + self._timeout)
-        if message:
+        if message.startswith(b"["):
+            self._close_here(*json.loads(message))
+        elif message:
             with self._lock:
                 self._past = total([self._past, _decode(message)])
         sock.sendall(_encode(self._own()))

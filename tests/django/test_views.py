@@ -100,6 +100,45 @@ def test_a_decorated_handler_is_a_view_with_its_name_and_options(live: Live, ser
     client.close()
 
 
+def test_the_connections_of_a_user_are_closed(
+    live: Live, serve: Serve, session: tuple[str, str]
+) -> None:
+    def listen(request: HttpRequest) -> HttpResponseBase:
+        return live.events(live.topic("news"), identity=request.user.pk)(request)
+
+    def talk(request: HttpRequest) -> HttpResponseBase:
+        return live.websocket(greet, identity=request.user.pk, room="hall")(request)
+
+    def identify(request: HttpRequest, ws: WebSocket, identity: str) -> Generator[None, str, None]:
+        ws.identify(f"{request.user.pk}")
+        ws.send(identity)  # a parameter of the URL, which is not the identity of the connection
+        yield
+
+    port = serve(
+        [
+            path("news/", listen),
+            path("talk/", talk),
+            path("own/<identity>/", live.websocket(identify)),
+        ]
+    )
+    news = StreamClient(port, "/news/", session)
+    talks = [WebSocketClient(port, where, session) for where in ("/talk/", "/own/x/")]
+    anonymous = WebSocketClient(port, "/talk/")
+    assert [client.expect(1) for client in talks] == [["ada in hall"], ["x"]]
+    anonymous.expect(1)
+    names = {info.identity for info in live.connections()}
+    assert None in names
+    [name] = names - {None}
+    assert name is not None
+    live.close_identity(int(name))
+    news.expect_end()
+    assert {client.expect_close().code for client in talks} == {1008}
+    anonymous.send_messages("open")
+    assert anonymous.expect(1) == ["open"]
+    for client in (news, *talks, anonymous):
+        client.close()
+
+
 def test_a_topic_is_a_view(live: Live, serve: Serve) -> None:
     news = live.topic("news")
     stream = StreamClient(serve([path("news/", live.events(news))]), "/news/")

@@ -400,3 +400,35 @@ def test_hooks_and_cookies_of_the_view_reach_the_client(site: Flask, run: Run) -
         assert answer.headers["X-Hook"] == "hook"
         assert answer.headers["Set-Cookie"].startswith("session=")
         client.close()
+
+
+def test_the_connections_of_a_user_are_closed(app: Flask, live: Live, run: Run) -> None:
+    def wait(ws: WebSocket) -> MessageGenerator:
+        ws.send(str(ws.request.identity))
+        yield
+
+    @app.get("/talk", websocket=True)
+    def talking() -> Response:
+        return live.websocket(wait, identity=42)
+
+    @app.get("/other", websocket=True)
+    def others() -> Response:
+        return live.websocket(wait)
+
+    @app.get("/news")
+    def news() -> Response:
+        return live.events(live.topic("news"), identity=42)
+
+    port = run()
+    talk, other = WebSocketClient(port, "/talk"), WebSocketClient(port, "/other")
+    stream = StreamClient(port, "/news")
+    assert talk.expect(1) == ["42"]
+    assert other.expect(1) == ["None"]
+    assert sorted(info.identity or "" for info in live.connections()) == ["", "42", "42"]
+    live.close_identity("42", code=4001)
+    assert talk.expect_close() == Close(4001, "")
+    stream.expect_end()
+    assert stream.last_event_id == ":end"
+    other.leave()
+    for client in (talk, stream):
+        client.close()

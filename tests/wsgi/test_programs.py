@@ -38,7 +38,10 @@ def count(stream):
 def application(environ, start_response):
     path = environ["PATH_INFO"]
     if path == "/echo":
-        return live.websocket(echo)(environ, start_response)
+        name = environ.get("QUERY_STRING") or None
+        return live.websocket(echo, identity=name)(environ, start_response)
+    if path == "/close":
+        live.close_identity("ann", reason="banned")
     if path == "/count":
         return live.events(count)(environ, start_response)
     if path == "/metrics":
@@ -139,6 +142,37 @@ def test_workers_of_gunicorn_answer_for_each_other_and_close_with_1001(
         for client in clients:
             client.close()
         assert server.wait()[0] == 0
+
+
+@pytest.mark.slow
+def test_workers_of_gunicorn_close_the_connections_of_a_user(
+    tmp_path: Path, stack: ExitStack
+) -> None:
+    options = ("--worker-class", "gthread", "--workers", "2", "--threads", "4")
+    with gunicorn(tmp_path, SITE, *options) as server:
+        clients: list[WebSocketClient] = []
+        answer = ""
+        while 'wsframe_processes{state="answering"} 2\n' not in answer:
+            clients.append(WebSocketClient(server.port, "/echo?ann"))
+            clients[-1].expect(1)
+            stack.callback(clients[-1].close)
+            answer = request(server.port, "/metrics")
+        bob = WebSocketClient(server.port, "/echo?bob")
+        bob.expect(1)
+        assert request(server.port, "/close").endswith("page")
+        assert {client.expect_close() for client in clients} == {Close(1008, "banned")}
+        bob.send_messages("open")
+        assert bob.expect(1) == ["open"]
+        bob.leave()
+
+
+def request(port: int, path: str) -> str:
+    """Return the answer to a request."""
+    client = Client(port)
+    client.send(get(path, ("Connection", "close")))
+    answer = client.read_to_end().decode()
+    client.close()
+    return answer
 
 
 def test_settings_of_gunicorn_that_surprise_are_logged(tmp_path: Path) -> None:

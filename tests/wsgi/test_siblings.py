@@ -216,3 +216,19 @@ def test_a_live_in_several_processes_hands_its_counters_over(live: Live) -> None
             live.stop()
     stats = decode_stats(json.loads(received[0]))
     assert (stats.accepted, stats.websockets, stats.messages_out) == (1, 0, 1)
+
+
+def test_a_process_closes_the_identity_that_another_one_sends(log: ServerLog) -> None:
+    closed: list[tuple[str, int, str]] = []
+    siblings = Siblings(NUMBER, Stats, Timing(), lambda *closing: closed.append(closing))
+    siblings.begin()
+    assert ask(b'["ann", 4001, "banned"]') == Stats()
+    assert closed == [("ann", 4001, "banned")]
+    with other_process(lambda sock: sock.sendall(encoded())) as received:
+        siblings.close_identity("bob", 1008, "")
+    assert received == [b'["bob", 1008, ""]']
+    assert not log.records
+    with other_process(lambda sock: None):
+        siblings.close_identity("bob", 1008, "")
+    log.expect("1 processes have not received the closing of an identity")
+    siblings.end()
