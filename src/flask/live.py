@@ -61,7 +61,7 @@ class Live(wsgi.Live):
         ValueError: a value is not valid.
     """
 
-    origins_setting = "WSFRAME_ORIGINS in app.config, or to the origins of the handler"
+    origins_setting: str = "WSFRAME_ORIGINS in app.config, or to the origins of the handler"
 
     def __init__(
         self,

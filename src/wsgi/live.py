@@ -101,7 +101,7 @@ class Live(Service):
     """
 
     # The place of the setting origins, for the log.
-    origins_setting = "the origins of Live or of the handler"
+    origins_setting: str = "the origins of Live or of the handler"
 
     def __init__(
         self,
