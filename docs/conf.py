@@ -78,6 +78,8 @@ INCLUDED = {
     "CONTRIBUTING.md": "contributing.md",
     "SECURITY.md": "security.md",
 }
+# The table of the settings replaces a remark for readers of the file.
+SETTINGS_TABLE = re.compile("<!-- settings -->.*<!-- end of settings -->", re.DOTALL)
 LINK = re.compile(r"\[([^\]]+)\]\((?!https?:|#|mailto:)([^)#\s]+)(#[^)\s]*)?\)")
 
 
@@ -106,7 +108,7 @@ def read_page(app: Sphinx, name: str, content: list[str]) -> None:
             content[0] = source.read_text("utf-8")
     text = LINK.sub(lambda link: follow(link, source, page), content[0])
     text = re.sub(r"<!-- wsframe (.*--help) -->", help_of, text)
-    content[0] = re.sub("<!-- settings -->", settings, text)
+    content[0] = SETTINGS_TABLE.sub(settings, text)
 
 
 def help_of(match: re.Match[str]) -> str:

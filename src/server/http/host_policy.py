@@ -13,8 +13,9 @@ from wsframe import HandshakeError
 from wsframe.fields import Fields
 from wsframe.origins import check_origin, split_host
 
-from ..addresses import client_of
+from ..addresses import UNIX, client_of, parse_address
 from ..hosts import LOCAL, Hosts
+from ..reports.loggers import log
 from ..reports.refusals import HOST, MALFORMED, ORIGIN, UPGRADE
 from .proxies import FORWARDING, Proxies
 from .refusals import RefusalError, quoted
@@ -30,6 +31,10 @@ NGINX = "nginx: proxy_set_header Host $http_host;"
 class HostPolicy:
     """The hosts and proxies that one server accepts.
 
+    Without ``trusted_proxies`` all clients of a proxy have one address, which nothing shows until a
+    limit on one address is reached. So the first request with ``X-Forwarded-For`` from this machine
+    or a private network is logged.
+
     Args:
         proxies: the trusted proxies.
         hosts: the hosts that are served.
@@ -42,6 +47,7 @@ class HostPolicy:
         self._proxies = proxies
         self._hosts = hosts
         self._origins_setting = origins_setting
+        self._proxy_noted = False  # several threads may log before one of them sets it
 
     def check_host(self, request: Request, fields: Fields) -> Fields:
         """Any thread: check that the host of a request is served.
@@ -58,6 +64,8 @@ class HostPolicy:
         if self._proxies.trust(request.client):
             self._note_forwarding(request, fields)
             fields = replace_host(request, fields)
+        elif not self._proxy_noted and (clients := fields.items("x-forwarded-for")):
+            self._note_untrusted(client_of(request.address), clients[-1])
         addressed = fields.single("host") or ""
         if not self._hosts.admit(addressed):
             raise self._misdirected(addressed)
@@ -89,6 +97,23 @@ class HostPolicy:
             advice = f"The trusted proxy {client_of(request.address)} sent {sent}."
             raise RefusalError(error.status, error.reason, kind=MALFORMED, advice=advice) from None
         forward(request, hop)
+
+    def _note_untrusted(self, sender: str, client: str) -> None:
+        """Log once that a proxy is not trusted.
+
+        A public address is that of any client. A middleware that has replaced the proxy's address
+        by that of the client has taken it from the header.
+        """
+        if sender == client or (sender != UNIX and not parse_address(sender).is_private):
+            return
+        self._proxy_noted = True
+        log.warning(
+            "a request from %s has the header X-Forwarded-For, which is ignored: if %s is a proxy, "
+            "add it to trusted_proxies (--trusted-proxy); until then all of its clients count as "
+            "one address",
+            sender,
+            sender,
+        )
 
     def _misdirected(self, host: str) -> RefusalError:
         """Return the answer to a request for an unknown host (421, RFC 9110 section 15.5.20)."""

@@ -15,7 +15,11 @@ from tests.support.pages import ROOT
 from tests.support.proxies import nginx_proxy
 from tests.support.serving import Serve
 from wsframe import HandshakeError
+from wsframe.fields import Fields
 from wsframe.server import App, Request, Server
+from wsframe.server.hosts import Hosts
+from wsframe.server.http.host_policy import HostPolicy
+from wsframe.server.http.proxies import Proxies
 
 HOST = ("Host", "localhost")
 CONFIGURATION = ROOT / "deploy" / "nginx.conf"
@@ -152,6 +156,26 @@ def test_a_trusted_proxy_is_not_blamed(serve: Serve, clients: Clients, log: Serv
     line = log.expect("with 403", WARNING).getMessage()
     assert 'from 203.0.113.7, Host "shop.example", Origin "https://evil.example"' in line
     assert "trusted_proxies" not in line
+
+
+@pytest.mark.parametrize(
+    ("sender", "number"),
+    [("127.0.0.1", 1), ("10.1.2.3", 1), ("unix", 1), ("192.168.0.1", 0), ("93.184.216.34", 0)],
+)
+def test_a_proxy_that_is_not_trusted_is_logged_once(
+    log: ServerLog, sender: str, number: int
+) -> None:
+    policy = HostPolicy(Proxies([]), Hosts("*"))
+    address = "" if sender == "unix" else (sender, 4711)
+    for value in ("", "203.0.113.7, 192.168.0.1", "203.0.113.7, 192.168.0.1"):
+        headers = [HOST, ("X-Forwarded-For", value)]
+        request = Request("GET", "/", headers, "1.1", address, "http")
+        policy.check_host(request, Fields(headers))
+    lines = [record.getMessage() for record in log.records]
+    assert len(lines) == number
+    for line in lines:
+        assert line.startswith(f"a request from {sender} has the header X-Forwarded-For")
+        assert f"if {sender} is a proxy, add it to trusted_proxies (--trusted-proxy)" in line
 
 
 def test_malformed_headers_of_a_trusted_proxy_are_logged(
