@@ -59,7 +59,12 @@ class TrustedNetworks:
         if not is_sequence_of_str(trusted):
             raise TypeError(f'{name} must be a sequence of str, as in ["127.0.0.1"]')
         self._unix = UNIX in trusted
-        self._networks = [ip_network(item) for item in trusted if item != UNIX]
+        try:
+            self._networks = [ip_network(item) for item in trusted if item != UNIX]
+        except ValueError as error:
+            raise ValueError(
+                f'{error} ({name} are addresses, networks such as "10.0.0.0/8", or "unix")'
+            ) from None
 
     def trust(self, client: str) -> bool:
         """Any thread: return True if an address is that of a trusted proxy."""

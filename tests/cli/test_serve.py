@@ -184,7 +184,10 @@ def test_workers_load_the_app_themselves(directory: Path) -> None:
             "max_thread_share must be greater than 0 and at most 1",
         ),
         (["--socket-buffer", "9999999999"], "socket_buffer must be at most"),
-        (["--trusted-proxy", "nonsense"], "'nonsense' does not appear to be"),
+        (
+            ["--trusted-proxy", "nonsense"],
+            'or IPv6 network (trusted_proxies are addresses, networks such as "10.0',
+        ),
         (["--hosts", "shop.example:80"], "the host 'shop.example:80' can never match"),
         (["--hosts", "localhost,"], "the host '' can never match"),
         (["--unix", "s", "--fd", "3"], "fds and unix cannot be combined (--fd, --unix)"),
