@@ -247,6 +247,8 @@ def serve(
         app._link = link
         if link is not None:
             link.attach(server, lambda: app._stats_of([server]), app._topics.closings)
+            if not link.alone:
+                app._topics.divide()
         return server
     except BaseException:
         listening.close()

@@ -187,6 +187,7 @@ def _run_workers(
             interrupting: Callable[[], AbstractContextManager[None]],
             link: SupervisorLink,
         ) -> Server:
+            link.alone = workers == 1
             try:
                 return start(lambda: sockets, current, link=link, interrupting=interrupting)
             except BrokerRefused as error:  # the supervisor exits with the first worker's reason

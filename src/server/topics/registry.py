@@ -79,6 +79,7 @@ class Topics:
         self._added: dict[str, TopicLog] = {}  # the topics that are being added to self._all
         self._declared: set[TopicLog] = set()
         self._fixed = False
+        self._divided = False  # True if a topic that is not shared must be logged
         self._unused = Unused(sizes)  # protected by self._keeping
         # Topics that have gained their first subscriber or lost their last one, in order. Any
         # thread appends; the thread with the lock processes them, so that no other thread waits.
@@ -186,6 +187,22 @@ class Topics:
         """Any thread: from now on, delete topics without use even if they are configured later."""
         self._fixed = True
 
+    def divide(self) -> None:
+        """The main thread: other processes serve the same clients; log the first local topic."""
+        with self._naming:
+            self._divided = self.shared is self.local
+            if self._all:
+                self._log_local()
+
+    def _log_local(self) -> None:
+        """Under the lock: log once that topics are local, if other processes serve clients."""
+        if self._divided:
+            self._divided = False
+            log.warning(
+                "topics are used in several workers without Redis: an event reaches only the "
+                "clients of the worker that publishes it. Use --redis, or one process"
+            )
+
     def get(
         self,
         name: str,
@@ -217,6 +234,7 @@ class Topics:
         topic = self._all.get(name) or topic
         self._all[name] = topic
         self._added.pop(name, None)
+        self._log_local()
         return topic
 
     def find(self, topic: str | Topic) -> TopicLog:

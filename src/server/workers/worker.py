@@ -66,9 +66,13 @@ class SupervisorLink:
         channel: to the supervisor.
         end: a function that the link's thread calls when the worker must end, because the
             supervisor has ended or has started a successor.
+
+    Attributes:
+        alone: True if the supervisor has no other worker.
     """
 
     def __init__(self, channel: Channel, end: Callable[[], object]) -> None:
+        self.alone: bool = True
         self._channel = channel
         self._end = end
         self._lock = threading.Lock()  # protects the two lists
