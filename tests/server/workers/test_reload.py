@@ -170,7 +170,7 @@ def test_a_worker_that_dies_while_its_successor_starts_has_only_that(
     client.leave()
     (directory / "slow").touch()
     process.signal(signal.SIGHUP)
-    process.expect(re.compile("loading"))
+    process.expect(re.compile("^loading"))  # and not "Reloading"
     os.kill(old, signal.SIGKILL)
     process.expect(re.compile(f"replacing worker {old}, which ended unexpectedly"))
     (directory / "slow").unlink()
