@@ -20,7 +20,7 @@ Identity: TypeAlias = "str | int | UUID"
 
 MAX_IDENTITY = 512  # bytes of UTF-8
 # The number of connections that are closed before sockets are polled again.
-STEP = 16
+STEP = 8
 # Closings are remembered for this time, in seconds, and at most this many of them.
 MEMORY = 60.0
 MAX_REMEMBERED = 10_000
@@ -85,9 +85,8 @@ class Identities:
         self._on_identity = on_identity
         self._peers: dict[str, set[Connection]] = {}
         self._closed: OrderedDict[str, float] = OrderedDict()  # the times of the latest closings
-        self._closing: deque[tuple[Connection, int, str]] = (
-            deque()
-        )  # connections to close, each once
+        # The connections to close, each once; no set is empty.
+        self._closing: deque[tuple[set[Connection], int, str]] = deque()
 
     # Owner ------------------------------------------------------------------------------------
 
@@ -122,18 +121,20 @@ class Identities:
             self._closed.popitem(last=False)
         peers = self._peers.pop(identity, None)  # so that each connection is closed once
         if peers:
-            waiting = bool(self._closing)
-            self._closing.extend((peer, code, reason) for peer in peers)
-            if not waiting:
+            self._closing.append((peers, code, reason))
+            if len(self._closing) == 1:
                 self._close_some()
 
     def _close_some(self) -> None:
         """Owner: close some of the connections; the next ones follow in the next round."""
-        for _ in range(min(STEP, len(self._closing))):
-            peer, code, reason = self._closing.popleft()
-            self._loop.call_safely(peer.session.close_for_good, code, reason)
-        if self._closing:
-            self._loop.call_soon(self._close_some)
+        for _ in range(STEP):
+            peers, code, reason = self._closing[0]
+            self._loop.call_safely(peers.pop().session.close_for_good, code, reason)
+            if not peers:
+                self._closing.popleft()
+                if not self._closing:
+                    return
+        self._loop.call_soon(self._close_some)
 
     # Any thread -------------------------------------------------------------------------------
 
