@@ -108,9 +108,9 @@ class HostPolicy:
             return
         self._proxy_noted = True
         log.warning(
-            "a request from %s has the header X-Forwarded-For, which is ignored: if %s is a proxy, "
-            "add it to trusted_proxies (--trusted-proxy); until then all of its clients count as "
-            "one address",
+            "a request from %s has the header X-Forwarded-For, which is ignored: if a proxy has "
+            'sent it, add "%s" to trusted_proxies (--trusted-proxy); until then all clients of the '
+            "proxy count as one address",
             sender,
             sender,
         )

@@ -175,7 +175,7 @@ def test_a_proxy_that_is_not_trusted_is_logged_once(
     assert len(lines) == number
     for line in lines:
         assert line.startswith(f"a request from {sender} has the header X-Forwarded-For")
-        assert f"if {sender} is a proxy, add it to trusted_proxies (--trusted-proxy)" in line
+        assert f'if a proxy has sent it, add "{sender}" to trusted_proxies (--trusted' in line
 
 
 def test_malformed_headers_of_a_trusted_proxy_are_logged(
