@@ -78,7 +78,7 @@ cdef enum:
     MAX_BYTES = 1 << 20  # the number of bytes after which a round receives no more
     MAX_PIECES = 128  # the maximum number of pieces of one sendmsg
     COPY_LIMIT = 4096  # a longer payload is sent without a copy
-    LARGE_FRAME = 4096  # the size from which frames of a turn are counted
+    LARGE_FRAME = 4096  # the size from which a frame counts towards the limit of a turn
     RECORD = 1 << 14  # the maximum data of a TLS record (RFC 8446 section 5.1)
     HEADER = 5  # the size of a TLS record's header
     LONGEST = HEADER + RECORD + 2048

@@ -132,7 +132,7 @@ def _check_entry(entry: str) -> None:
 
 
 def _as_sent(entry: str) -> str | None:
-    """Return the origin that browsers send for the probably intended site; None if unknown."""
+    """Return the origin that browsers send for the site that a wrong entry means; or None."""
     if "://" not in entry:
         entry = f"https://{entry}"
     scheme, _, rest = entry.partition("://")

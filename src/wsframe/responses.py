@@ -1,4 +1,4 @@
-"""The response to an opening handshake, read from its first byte (RFC 9112), without I/O."""
+"""An incremental parser of the response to an opening handshake (RFC 9112), without I/O."""
 
 from __future__ import annotations
 

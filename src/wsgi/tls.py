@@ -27,11 +27,11 @@ class Retired(ssl.SSLSocket):
     dummy: socket.socket
 
     def recv(self, *arguments: Any) -> bytes:
-        """The server: call this method of the dummy."""
+        """Called by the server; affects only the socket that replaces the taken one."""
         return self.dummy.recv(*arguments)
 
     def recv_into(self, *arguments: Any) -> int:
-        """The server: call this method of the dummy."""
+        """Called by the server; affects only the socket that replaces the taken one."""
         return self.dummy.recv_into(*arguments)
 
     def read(self, len: int = 1024, buffer: Any = None) -> Any:  # noqa: A002
@@ -39,7 +39,7 @@ class Retired(ssl.SSLSocket):
         return self.dummy.recv(len) if buffer is None else self.dummy.recv_into(buffer, len)
 
     def send(self, *arguments: Any) -> int:
-        """The server: call this method of the dummy."""
+        """Called by the server; affects only the socket that replaces the taken one."""
         return self.dummy.send(*arguments)
 
     def write(self, data: Any) -> int:
@@ -47,11 +47,11 @@ class Retired(ssl.SSLSocket):
         return self.dummy.send(data)
 
     def sendall(self, *arguments: Any) -> None:
-        """The server: call this method of the dummy."""
+        """Called by the server; affects only the socket that replaces the taken one."""
         self.dummy.sendall(*arguments)
 
     def sendfile(self, *arguments: Any) -> int:
-        """The server: call this method of the dummy."""
+        """Called by the server; affects only the socket that replaces the taken one."""
         return self.dummy.sendfile(*arguments)
 
     def pending(self) -> int:
@@ -71,23 +71,23 @@ class Retired(ssl.SSLSocket):
             self.dummy.shutdown(how)
 
     def settimeout(self, value: float | None) -> None:
-        """The server: call this method of the dummy."""
+        """Called by the server; affects only the socket that replaces the taken one."""
         self.dummy.settimeout(value)
 
     def gettimeout(self) -> float | None:
-        """The server: call this method of the dummy."""
+        """Called by the server; affects only the socket that replaces the taken one."""
         return self.dummy.gettimeout()
 
     def setblocking(self, flag: bool) -> None:
-        """The server: call this method of the dummy."""
+        """Called by the server; affects only the socket that replaces the taken one."""
         self.dummy.setblocking(flag)
 
     def fileno(self) -> int:
-        """The server: return the descriptor of the dummy."""
+        """Called by the server; returns the descriptor of the replacing socket."""
         return self.dummy.fileno()
 
     def detach(self) -> int:
-        """The server: call this method of the dummy."""
+        """Called by the server; affects only the socket that replaces the taken one."""
         return self.dummy.detach()
 
     def _real_close(self, *arguments: Any) -> None:

@@ -150,7 +150,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NAME",
-        help="offer a subprotocol; may be repeated or contain commas, in order of preference",
+        help="offer a subprotocol; repeat it, or separate several with commas, preferred first",
     )
     handshake.add_argument(
         "--origin",

@@ -31,7 +31,7 @@ def add_request_options(parser: argparse.ArgumentParser) -> None:
         type=seconds,
         default=10.0,
         metavar="SECONDS",
-        help="limit for connecting, up to the response (default: %(default)s)",
+        help="time limit for the connection and the server's response (default: %(default)s)",
     )
     tls = parser.add_argument_group("TLS")
     tls.add_argument(

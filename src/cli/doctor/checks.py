@@ -102,7 +102,7 @@ def explain_misdirected(error: HandshakeError) -> Finding:
 
 
 def explain_status(error: HandshakeError) -> Finding | None:
-    """Return the finding for a status that any request can receive; None for other statuses."""
+    """Return the finding for a status that has the same cause for any request, or None."""
     text = quote(error)
     if error.status in REDIRECTS:
         target = next((value for name, value in error.headers if name.lower() == "location"), "")

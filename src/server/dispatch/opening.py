@@ -16,7 +16,7 @@ from .routes import EventRoute, WebSocketRoute
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """A checked request, and the session that answers it.
+    """A checked request, and what the session that answers it needs.
 
     Attributes:
         request: the request.

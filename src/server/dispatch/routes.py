@@ -149,10 +149,10 @@ class Routes:
     def find(self, path: str, upgrade: bool) -> tuple[Route, Path | None] | None:
         """Return the route for a path in normal form, and its pattern if it has parameters.
 
-        A route without parameters takes precedence; routes with parameters follow in the order in
-        which they were added. An upgrade request selects the first WebSocket among them, any other
-        request the first page or event stream. If there is no such route, the first route of any
-        kind is selected. The time is linear in the length of the path.
+        Of the routes that match the path, the one without parameters comes first; the others follow
+        in the order in which they were added. An upgrade request selects the first WebSocket in
+        this order, any other request the first page or event stream. If none has this kind, the
+        first matching route is selected. The time is linear in the length of the path.
         """
         first = None
         for match in self._matching(path):

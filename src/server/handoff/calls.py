@@ -25,8 +25,8 @@ class Calls:
     def __init__(self, waker: Waker) -> None:
         self._waker = waker
         self.queue: deque[Callable[[], object]] = deque()
-        # One item while the owner sleeps or is about to sleep. A thread that finds the item wakes
-        # the owner.
+        # The list has an item while the owner sleeps or is about to sleep. The thread that removes
+        # the item must wake the owner.
         self._asleep: list[None] = []
         #: Owner: return the descriptor of the file.
         self.fileno: Callable[[], int] = waker.fileno

@@ -31,10 +31,10 @@ class LoopClock(ABC):
         self._clock = timing.clock
         self._suspended = 0.0  # the total time of suspensions, in seconds
         self.checked_at: float = self.clock()
-        # Shared time objects, by their distance to ``checked_at``.
+        # Float objects of coming times, shared to save memory, by seconds after ``checked_at``.
         self._instants: dict[float, float] = {}
         self._ticking = False
-        self._tick_again = False  # True if the last tick is not finished
+        self._tick_again = False  # True if the last tick ended early and must continue
         self._ticked_at = 0.0  # the time of the first tick of a sequence without a pause
         self._next_tick = 0.0
         self._tick_by = 0.0  # a tick after this time means that the process was suspended

@@ -58,7 +58,7 @@ class WorkerThread:
             except Empty:
                 if self._threads.retire(self):
                     return
-                continue  # the worker is a spare thread, or a job is about to arrive
+                continue  # the worker is kept in reserve, or a job is about to arrive
             if job is None:
                 return
             (self.thread.name, function), job = job, None

@@ -143,7 +143,7 @@ class Request:
         """The headers; their names are case-insensitive, and ``get_all`` returns all values.
 
         Raises:
-            RuntimeError: the head was too long to be kept; see above.
+            RuntimeError: the head was too long to be kept; see ``max_kept_head``.
         """
         self._check_complete()
         return self._headers()
@@ -158,7 +158,7 @@ class Request:
         name and "=" is ignored.
 
         Raises:
-            RuntimeError: the head was too long to be kept; see above.
+            RuntimeError: the head was too long to be kept; see ``max_kept_head``.
         """
         return cookies_of(self.headers.get_all("Cookie"))
 
@@ -167,7 +167,7 @@ class Request:
         """The decoded parameters after "?", each with all of its values; at most 500.
 
         Raises:
-            RuntimeError: the head was too long to be kept; see above.
+            RuntimeError: the head was too long to be kept; see ``max_kept_head``.
         """
         self._check_complete()
         return parse_qs(self._target.partition("?")[2], keep_blank_values=True)

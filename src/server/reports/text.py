@@ -64,7 +64,7 @@ def block(text: str, limit: int = MAX_BLOCK) -> str:
 
 
 def without_margin(text: str) -> str:
-    """Any thread: return a text of :func:`block` without indentation."""
+    """Any thread: remove the indentation that :func:`block` has added to a text."""
     return "\n".join(line.removeprefix(MARGIN) for line in text.split("\n"))
 
 

@@ -106,8 +106,8 @@ class ThreadSession(WebSocketSession):
 
     def _put(self, item: tuple[list[str | bytes], int] | ConnectionClosed) -> None:
         self._inbox.append(item)
-        # A thread that does not wait checks the inbox before its next wait. A wake-up would only
-        # delay the next thread in the chain of wake-ups.
+        # A thread that does not wait checks the inbox before its next wait. Each woken thread wakes
+        # the next one, so a needless wake-up would delay the others.
         if self._waiting:
             self._waiting.clear()
             self.peer.loop.wakes.add(self._ready_signal)

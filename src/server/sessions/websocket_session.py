@@ -86,7 +86,7 @@ class WebSocketSession(Subscriber):
         self.closing: ClosingState = OPEN
         self._client_end: ConnectionClosed | None = None  # set in the state CLIENT_CLOSING
         self._liveness = Liveness(peer.loop.checked_at)
-        # True if the handler's inbox is full, so that the client is not read.
+        # True if the handler's inbox is full, so that nothing is received from the client.
         self._paused = False
         self._update_limit()
         self.request: Request = request
@@ -355,7 +355,7 @@ class WebSocketSession(Subscriber):
             return None
         self._enter(CLIENT_CLOSING)
         self._client_end = end
-        # The time limit in which the handler answers the earlier messages.
+        # The time limit in which the handler may answer the messages before the close frame.
         self.peer.due_in(self.peer.clients.settings.close_timeout)
         return self.add_end(end)
 

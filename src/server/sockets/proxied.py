@@ -27,7 +27,7 @@ class ProxiedConnections:
     Args:
         proxies: the addresses whose connections begin with a header (``proxy_protocol``).
         admission: the limits on connections.
-        reader: a function that returns the session that follows the header.
+        reader: a function that returns the session for the bytes after the header.
     """
 
     def __init__(

@@ -83,7 +83,7 @@ class TLSPeer(Peer):
         # True if data has arrived during the step, so that the socket is not polled.
         self._awaited = False
         self._sealed_to = 0  # the value of ``bytes_out`` at the end of the encrypted records
-        self._ended = False  # True if close_notify is among the encrypted records
+        self._ended = False  # True if close_notify is among the records to send
 
     def open(self, session: Session, timeout: float) -> None:
         """Owner: start to serve the client, with the TLS handshake if the session needs it."""

@@ -62,7 +62,7 @@ class UnixFile:
             except BaseException:
                 self.remove()
                 raise
-            # At once; otherwise another server would consider the file stale.
+            # Until the socket listens, another server would consider its file stale.
             self.sock.listen(BACKLOG)
             self.sock.setblocking(False)
         except BaseException as error:

@@ -80,7 +80,7 @@ class _Stream:
         self._ids = ids  # the ids at the oldest kept place
         self._max_moves = max_moves
         self._first = 0  # the number of the oldest kept place
-        # The changes from each place to the next: a topic and its new id.
+        # The change from each place to the next: a topic, and the id of its latest event.
         self._moves: deque[tuple[str, str]] = deque()
 
     def cost(self) -> int:

@@ -217,7 +217,7 @@ class Topics:
             name = str.__str__(name)
             check_name("a topic", name)
             if name == CLOSINGS:
-                raise ValueError(f"the name {CLOSINGS!r} is reserved for closings of identities")
+                raise ValueError(f"the name {CLOSINGS!r} is reserved for App.close_identity")
             with self._naming:
                 topic = self._add(name)
         if (history, max_bytes, max_age, policy) != (None,) * 4:

@@ -27,7 +27,8 @@ def check_source(source: object) -> Callable[[Publishable, Timing, Any], SourceT
     elif isinstance(source, Iterable) and not isinstance(source, (str, bytes)):
         return IterableThread
     raise TypeError(
-        f"invalid source {source!r}: expected a topic, a queue for threads or an iterable"
+        f"invalid source {source!r}: expected a topic, a thread-safe queue such as queue.Queue, "
+        "or an iterable"
     )
 
 

@@ -3,7 +3,8 @@
 **A topic is a log, a subscription is a position in it, and delivery moves the position forward.**
 
 A new client, a client that reconnects, and a client that is too slow are the same case: a position
-before the end of the log. So the topic's lock suffices for an exact step from old to new events.
+before the end of the log. So under the topic's lock, a client passes from stored to new events
+without a lost or repeated event.
 """
 
 from __future__ import annotations

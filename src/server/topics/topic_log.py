@@ -245,7 +245,10 @@ class TopicLog(SubscribedLog, Topic):
         return Published(self._subscribers - lagging, lagging, dropped)
 
     def _is_ahead(self) -> bool:
-        """Return True if the calling thread must wait for a loop; no loop waits for another."""
+        """Return True if the calling thread must wait until a loop has delivered more events.
+
+        The owner of a loop never waits, because loops that wait for each other would stop for ever.
+        """
         return any(
             self.log.offset - delivery.offset > AHEAD for delivery in self._deliveries.values()
         ) and not any(loop.owned() for loop in self._registry.loops)

@@ -310,7 +310,7 @@ class Supervisor:
             self._replace(slot, short=True)
 
     def _fork(self, slot: int) -> WorkerProcess:
-        """Start a worker on the sockets with a number.
+        """Start a worker; the slot is the number of its listening sockets.
 
         Raises:
             OSError: the system cannot start another process, or too many files are open.

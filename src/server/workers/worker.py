@@ -36,7 +36,7 @@ MAX_WAITING = 1000
 # The maximum length of the reason that a worker gives for not starting.
 MAX_REASON = 1 << 16
 
-#: A function that receives the metrics of the service, or None if they are not available.
+#: A callback; its argument is the metrics of the service, or None if they are not available.
 MetricsCallback: TypeAlias = "Callable[[bytes | None], object]"
 
 

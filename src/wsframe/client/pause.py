@@ -35,7 +35,7 @@ class Pause:
 
     @property
     def retry(self) -> float:
-        """The delay without failures, in seconds, limited to ``min_retry``-3600."""
+        """The seconds to wait after a connection that did not fail, ``min_retry`` to 3600."""
         return self._retry
 
     @retry.setter

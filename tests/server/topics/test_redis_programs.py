@@ -98,7 +98,7 @@ atexit.register(late)
 """
     done = run('topic.publish("in time")', redis_server.url, before=before)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == "the program exits and sends no more events to Redis\n"
+    assert done.stdout == "the program is exiting: events can no longer be sent to Redis\n"
     with redis_server.client() as client:
         assert client.xlen("wsframe:{news}") == 1
 
@@ -345,4 +345,4 @@ garbage = Garbage()
 """
     done = run(program, redis_server.url)
     assert done.returncode == 0
-    assert "BrokerUnavailable: the program exits" in done.stderr
+    assert "BrokerUnavailable: the program is exiting" in done.stderr

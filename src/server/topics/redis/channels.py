@@ -158,11 +158,11 @@ class _FeedState:
 
 
 class _Listener:
-    """A listener on one connection, which holds leases on another.
+    """Receives messages over one connection to Redis, and holds leases over another.
 
     Args:
-        connection: the connection to Redis.
-        client: the client that acquires and renews the leases.
+        connection: the source of both connections, with their settings.
+        client: the client whose connection acquires and renews the leases.
         pubsub: the connection that receives the messages.
         holder: the name of this process in the leases.
     """
@@ -297,7 +297,10 @@ class _Listener:
             )
 
     def release_leases(self) -> None:
-        """Release all leases, and publish the messages that arrived before the release."""
+        """Release the leases of all channels.
+
+        The messages that Redis delivered before the release are published first.
+        """
         held = [state for state in self._states.values() if state.is_subscribed]
         pipe = self._client.pipeline(transaction=False)
         for state in held:

@@ -67,12 +67,12 @@ class RedisStreams(SharedLog):
       the last second; a failover loses the events that the replica has not received;
     - with snapshots all events after the last snapshot are lost, without persistence all events.
 
-    Subscribers are sent a gap for lost events that they have not received.
+    In place of lost events that they have not received, subscribers receive a gap.
 
-    Redis keeps a topic's newest entries: the history and 10,000 more, for ``max_age`` and a minute.
-    They weigh less than ``2 * max_bytes + 24 KiB`` (64 bytes for each besides its fields). With the
-    default settings for streams, ``MEMORY USAGE key SAMPLES 0`` of all keys of a topic is at most
-    ``4 * max_bytes + 64 KiB``.
+    Redis keeps a topic's newest entries: at most 10,000 more than the history, and none that is a
+    minute older than ``max_age``. Their fields, and 64 bytes for each entry, are less than
+    ``2 * max_bytes + 24 KiB``. With the default settings of Redis for streams, ``MEMORY USAGE key
+    SAMPLES 0`` of all keys of a topic is at most ``4 * max_bytes + 64 KiB``.
 
     Args:
         url: "redis://user:password@host:6379/0", "rediss://..." for TLS (with
@@ -352,7 +352,7 @@ class RedisStreams(SharedLog):
                 start would never end.
         """
         if at_exit.is_over:
-            raise BrokerUnavailable("the program exits and sends no more events to Redis")
+            raise BrokerUnavailable("the program is exiting: events can no longer be sent to Redis")
         stop, publisher = threading.Event(), token_hex(8)
         outbox = Outbox(self._sizes.max_waiting_bytes)
         reader = Reader(
