@@ -146,7 +146,7 @@ def test_thousands_of_silent_connections_do_not_stop_others(start: Start) -> Non
                 assert client.read_to_end() == b""
             talk(visitor)
 
-    # Seen: 2.5 KiB for one, 4 for many times.
+    # Seen: 2.6 KiB, however often.
     assert_given_back(server, crowd, CROWD * 8 << 10)
 
 

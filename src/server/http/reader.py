@@ -95,7 +95,8 @@ class RequestReader(Session):
             refuse(self._peer, error, request=request, with_body=with_body, line=line)
 
     def disconnected(self) -> None:
-        """Owner: do nothing, because the client has not sent a complete request."""
+        """Owner: release the parser; the client has not sent a complete request."""
+        self._release()
 
     def deadline_passed(self) -> None:
         """Owner: close the connection, because the head was not complete in time."""

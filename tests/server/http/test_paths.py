@@ -234,7 +234,18 @@ def ask_fat(clients: Clients, server: Server, target: str) -> None:
     client.close()
 
 
+def leave_early(clients: Clients, server: Server, target: str) -> None:
+    client = clients.connect(server)
+    head = get(target, FAT)[:-1]
+    client.send(head)
+    wait_until(
+        lambda: len(head) in [peer.bytes_in for peer in peers_of(server)], "the part is received"
+    )
+    client.close()
+
+
 LEAVING: dict[str, tuple[Callable[[Clients, Server, str], None], str]] = {
+    "incomplete head": (leave_early, "/"),
     "page": (ask_fat, "/"),
     "no route": (ask_fat, "/none"),
     "malformed": (ask_fat, "none"),
