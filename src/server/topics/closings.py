@@ -9,6 +9,8 @@ from logging import ERROR, WARNING
 from secrets import token_hex
 from typing import Protocol, TypeAlias
 
+from wsframe.frames import check_close
+
 from ..forks import recreate_in_children
 from ..reports.throttled import ThrottledLog
 from .entry import Entry
@@ -150,8 +152,10 @@ class Closings:
         """Receive a closing, unless this process has published it."""
         try:
             process, identity, code, reason = json.loads(entry.payload)
-        except ValueError as error:
+            closing = str(identity), int(code), str(reason)
+            check_close(*closing[1:])
+        except (TypeError, ValueError) as error:
             self._log.log(ERROR, "dropping an invalid closing of an identity: %s", error)
             return
         if process != self._process:
-            self.receive(str(identity), int(code), str(reason))
+            self.receive(*closing)

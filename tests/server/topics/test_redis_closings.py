@@ -150,14 +150,18 @@ def test_without_an_identity_nothing_is_followed(
         assert client.keys("*") == []
 
 
+@pytest.mark.parametrize(
+    "payload",
+    ["not JSON", "5", "[1]", '["x", "ann", null, ""]', '["x", "ann", 1008]', '["x", "ann", 9, ""]'],
+)
 def test_invalid_closings_are_logged_and_dropped(
-    serve: Serve, clients: Clients, redis_server: RedisServer, log: ServerLog
+    serve: Serve, clients: Clients, redis_server: RedisServer, log: ServerLog, payload: str
 ) -> None:
     here, there = make_app(redis_server), make_app(redis_server)
     client = connect(clients, serve(here), "ann")
     shared = topics_of(there).shared
     assert isinstance(shared, RedisStreams)
-    shared.publish(topics_of(there).closings, Entry("not JSON"))
+    shared.publish(topics_of(there).closings, Entry(payload))
     log.expect("dropping an invalid closing of an identity: ")
     there.close_identity("ann")
     client.expect_close()
