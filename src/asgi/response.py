@@ -53,7 +53,8 @@ class EventStream(Response):
         member: the name of the client for :meth:`wsframe.server.Topic.members`.
         retry: the delay before a client reconnects, in seconds; 0 for the default of the client. It
             is random for each client, from a half to one and a half of this value.
-        heartbeat: the time without an event, in seconds, after which a comment is sent; 0 for none.
+        heartbeat: the longest time without an event, in seconds, after which at the latest a
+            comment is sent; 0 for no comments.
         heartbeat_event: the type of an event that is sent in place of that comment, so that a page
             can detect a dead connection; "" for a comment.
         send_timeout: the time without accepted data, in seconds, after which the request of a

@@ -43,7 +43,7 @@ def start(
 
 def _prepare(configuration: Configuration) -> App:
     """Load the app and configure logging, metrics and Redis as the settings require."""
-    app = _load(configuration["app"])
+    app = _load(configuration["app"], configuration.sources.get("app", "app"))
     configure_log(configuration)
     redis = configuration["redis"]
     reports: dict[str, Callable[[str], None]] = {
@@ -75,12 +75,16 @@ def configure_log(configuration: Configuration) -> None:
     )
 
 
-def _load(name: str | None) -> App:
-    """Return the app of this name; exit with a message if it does not exist."""
+def _load(name: str | None, source: str) -> App:
+    """Return the app of this name; exit with a message if it does not exist.
+
+    The message names the source of the name, unless that is the argument ``app``.
+    """
     if name is None:
         from ..demo import app as demo
 
         return demo
+    origin = "" if source == "app" else f" ({source})"
     sys.path.insert(0, "")  # import from the current directory
     module_name, _, attribute = name.partition(":")
     try:
@@ -88,12 +92,14 @@ def _load(name: str | None) -> App:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise  # the module exists, but one of its imports is missing
-        sys.exit(f"no module named {module_name!r}")
+        sys.exit(f"no module named {module_name!r}{origin}")
     if not hasattr(module, attribute):
-        sys.exit(f"no {attribute!r} in module {module_name!r}")
+        sys.exit(f"no {attribute!r} in module {module_name!r}{origin}")
     app = getattr(module, attribute)
     if not isinstance(app, App):
-        sys.exit(f"{attribute!r} in module {module_name!r} is not an App{_remedy(app, name)}")
+        sys.exit(
+            f"{attribute!r} in module {module_name!r} is not an App{_remedy(app, name)}{origin}"
+        )
     return app
 
 

@@ -183,7 +183,8 @@ class Routing:
         compressed once for all clients, and clients can decode it as soon as it arrives.
 
         ``heartbeat_event`` replaces the setting of this name: the type of the event that a silent
-        stream sends, "" for a comment, or None for the setting.
+        stream sends, "" for a comment, or None for the setting. It has no effect if the setting
+        ``heartbeat`` is 0.
 
         Raises:
             ValueError: the path is malformed or taken, an origin can never match, a header cannot

@@ -69,9 +69,10 @@ class Settings:
             A connection without an answer is closed with 1011. A client's system acknowledges data
             that its program has not read. So a client gets additional time for the data sent
             before the ping, at most 8 MiB: the time that reading takes at 20 KB/s.
-        heartbeat: silence after which an event stream's client is sent a comment; 0 for no
-            comments. It keeps proxies from closing the connection. A client that has vanished does
-            not acknowledge the comment and is disconnected after ``send_timeout``.
+        heartbeat: longest silence on an event stream, after which at the latest its client is sent
+            a comment; 0 for no comments. A comment keeps proxies from closing the connection. A
+            client that has vanished does not acknowledge it and is disconnected after
+            ``send_timeout``.
         heartbeat_event: type of the event that an event stream sends in place of that comment, such
             as "heartbeat"; "" for a comment. A page cannot see comments. With an event it detects
             that its connection is dead, because nothing has arrived for longer than ``heartbeat``.

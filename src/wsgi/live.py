@@ -170,7 +170,7 @@ class Live(Service):
             headers: headers of the 101, or of the 200 of an event stream. Headers of the view's
                 response, such as cookies, take precedence.
             heartbeat_event: type of the event that a silent event stream sends, as for
-                :meth:`wsframe.server.App.sse`.
+                :meth:`wsframe.server.App.sse`; without effect if the setting ``heartbeat`` is 0.
 
         Raises:
             ValueError: the size is not positive, a subprotocol is not a token, or an origin can

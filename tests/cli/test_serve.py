@@ -15,7 +15,6 @@ import sys
 import time
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 from urllib.parse import quote
 
 import flask
@@ -31,6 +30,7 @@ from tests.support.waiting import TIMEOUT, wait_until
 from wsframe import Close
 from wsframe.cli import loading, serve
 from wsframe.cli.options import SETTINGS
+from wsframe.cli.sources import Configuration
 from wsframe.server import Settings
 from wsframe.server.sockets.listening import Listening
 from wsframe.testing import ReservedPort
@@ -294,10 +294,31 @@ def test_the_error_names_the_way_to_serve_an_application_of_another_kind(
         "wsgi": "serve a WSGI application with gunicorn",
     }
     for name, remedy in remedies.items():
-        configuration: Any = {"app": f"foreign:{name}"}
+        configuration = Configuration({"app": f"foreign:{name}"}, {"app": "app"})
         with pytest.raises(SystemExit, match=re.escape(remedy)) as exit_:
             loading.start(configuration, Listening, Settings())
         assert str(exit_.value).startswith(f"'{name}' in module 'foreign' is not an App")
+
+
+@pytest.mark.parametrize("source", ["WSFRAME_APP", "settings.toml: app"])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nothing.here:app", "no module named 'nothing.here'"),
+        ("shop:nothing", "no 'nothing' in module 'shop'"),
+        ("shop:number", "'number' in module 'shop' is not an App"),
+    ],
+)
+def test_the_error_for_an_app_names_the_variable_or_the_file(
+    monkeypatch: pytest.MonkeyPatch, source: str, name: str, message: str
+) -> None:
+    module = ModuleType("shop")
+    vars(module)["number"] = 5
+    monkeypatch.setitem(sys.modules, "shop", module)
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    with pytest.raises(SystemExit) as exit_:
+        loading.start(Configuration({"app": name}, {"app": source}), Listening, Settings())
+    assert str(exit_.value) == f"{message} ({source})"
 
 
 @pytest.mark.slow
