@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 
-# these functions also work with other implementations of tasks
+# these functions accept tasks of any class, not only asyncio.Task
 from asyncio.tasks import _enter_task, _leave_task
 from collections.abc import Awaitable, Callable, Coroutine, Generator, MutableMapping
 from contextvars import Context

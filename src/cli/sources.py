@@ -88,7 +88,7 @@ def _from_environment() -> dict[str, tuple[object, str]]:
             continue
         if variable not in variables:
             raise SourceError(
-                f"the variable {variable} does not exist{_advice(variable, variables)}"
+                f"the variable {variable} is not a setting of wsframe{_advice(variable, variables)}"
             )
         if text:
             setting = variables[variable]
@@ -110,7 +110,9 @@ def _from_file(name: str) -> dict[str, tuple[object, str]]:
         if setting is None:
             if isinstance(value, dict):
                 raise SourceError(f"{name}: settings are not in tables: remove [{key}]")
-            raise SourceError(f"{name}: the setting {key!r} does not exist{_advice(key, SETTINGS)}")
+            raise SourceError(
+                f"{name}: {key!r} is not a setting of wsframe{_advice(key, SETTINGS)}"
+            )
         source = f"{name}: {key}"
         found[key] = (_convert(setting, _text(setting, value, source), source), source)
     return found

@@ -152,7 +152,7 @@ class Live(wsgi.Live):
     def websocket(
         self, handler: Callable[..., Any], /, *, identity: Identity | None = None, **arguments: Any
     ) -> Response:
-        """Any thread: return a response that opens WebSockets for a handler.
+        """Any thread: return a response that opens a WebSocket and runs a handler.
 
         The arguments and errors are those of :meth:`wsframe.wsgi.Live.websocket`. Outside of a
         view, the result is a WSGI application.

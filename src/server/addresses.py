@@ -8,7 +8,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 from wsframe.arguments import is_sequence_of_str
 
-# The address of clients that connect through a unix socket, which has no addresses.
+# The client address of connections through a unix socket: such clients have no IP address.
 UNIX = "unix"
 
 

@@ -47,9 +47,10 @@ _recreated: WeakSet[ForkAware] = WeakSet()
 
 
 def disconnect(sock: Connected) -> None:
-    """Any thread that may close the socket: shut down a connection or a listener, and close it.
+    """Any thread that may close this socket: call ``shutdown``, then ``close``.
 
-    ``close`` alone has no effect on the peer while a child process holds a copy of the descriptor.
+    The socket is a connection or a listener. ``close`` alone has no effect on the peer while a
+    child process holds a copy of the descriptor.
     """
     with suppress(OSError):  # the socket is not connected, or the system does not support shutdown
         sock.shutdown(socket.SHUT_RDWR)

@@ -45,7 +45,7 @@ __all__ = [
 
 # A queued item: a text or binary message without its header, or data that is sent unchanged.
 Item: TypeAlias = str | tuple[bytes] | bytes
-# A session, the messages received for it, and the data after these messages, if any.
+# A session, the decoded messages, and the remaining undecoded bytes, if any.
 Received: TypeAlias = tuple[Any, list[str | bytes], memoryview | None]
 # A connection that the caller must serve, the items taken from its queue or their TLS records, and
 # the number of bytes sent. None instead of items if no item was taken.
@@ -327,15 +327,16 @@ def run_turns(round_: Any, ownership: Any, idle: object, most: int) -> tuple[int
 
 
 def send(connections: Iterable[Any], scratch: bytearray | None = None) -> list[Incomplete]:
-    """Owner: send the queued items of each connection, in one system call each.
+    """Owner: send the queued items of each connection, with one system call per connection.
 
     Args:
         connections: the connections; one may be present several times, or have no queued items.
-        scratch: memory that the compiled function uses.
+        scratch: memory for the compiled version of this function; this version ignores it.
 
     Returns:
-        The connections that the caller must serve: their sockets accepted only a part of the data,
-        a thread waits to send, or another rule excludes them.
+        The connections that the caller must process further. Either the socket accepted only a part
+        of the data, or a thread waits until data is sent. Otherwise nothing was sent, because older
+        data is unsent, a close is near, the TLS data is too large, or an error occurred.
     """
     incomplete: list[Incomplete] = []
     for wire in connections:

@@ -109,9 +109,10 @@ class Service:
         self._topics.memory = memory
 
     def use_clock(self, clock: Callable[[], float]) -> Callable[[], float]:
-        """Any thread, while no server runs: replace the clock of deadlines and ages; for tests.
+        """Any thread, while no server runs: replace the clock that times deadlines and ages.
 
-        The topics use the new clock, and servers that start later. A broker keeps its clock.
+        This method is for tests. All topics, and all servers that start later, use the new clock.
+        The connection to Redis, if any, continues to use the previous clock.
 
         Returns:
             The previous clock.

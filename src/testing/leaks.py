@@ -34,15 +34,15 @@ def leak_check(
         with leak_check(server, cycles=["chat"]):
             server.websocket("/chat").leave()
 
-    Threads and connections have time to end, as ``timeout`` states. Open files are checked on
-    Linux.
+    The threads that the body started have ``timeout`` seconds to end. The connections of each
+    server also have ``timeout`` seconds to close. Open files are checked only on Linux.
 
     Args:
-        *servers: servers that continue after the body, and whose connections are checked.
+        *servers: servers that still run after the body. Their connections are checked.
         cycles: the names of packages or modules. An object of their classes in a reference cycle,
             which only the garbage collector would free, is a failure. The collector is off in the
             body.
-        timeout: the seconds for the threads together, and for the connections of each server.
+        timeout: the limit in seconds, once for all threads together, and once for each server.
 
     Raises:
         AssertionError: a thread, a file, a connection or a reference cycle is left behind.

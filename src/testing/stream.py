@@ -83,7 +83,7 @@ class StreamClient(Client):
         self._events += self.decoder.receive(received)
         *opening, _ = received.split(END_OF_BLOCK, blocks)
         if not opening or not opening[-1].startswith(b"id: ") or b"\ndata" in opening[-1]:
-            raise AssertionError(f"expected the position of a topic: {received!r}")
+            raise AssertionError(f"expected an id field without data, received: {received!r}")
         return END_OF_BLOCK.join([*opening, b""])
 
     def more(self) -> bytes:

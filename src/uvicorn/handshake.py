@@ -17,7 +17,7 @@ Header: TypeAlias = "tuple[bytes, bytes]"
 
 END_OF_HEAD = b"\r\n\r\n"
 WITHOUT_BODY = (204, 304)  # RFC 9112 section 6.3
-# The framing of the body and the end of the connection, which an application cannot set.
+# Headers that an application cannot set. They control the connection and the framing of the body.
 OWN_HEADERS = (b"connection", b"transfer-encoding")
 
 

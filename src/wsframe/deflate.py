@@ -212,9 +212,9 @@ class Deflater:
         self._settings = settings
         self._bits, self._takeover = settings.window_of(role)
         self._masking_key = None if role is Role.SERVER else True
-        # With context takeover, a list with one compressor: the thread that pops it, which is
-        # atomic, owns the window. Without context takeover, the list of spare compressors, which
-        # all connections share.
+        # With context takeover, the list holds one compressor. Only the thread that popped it may
+        # use its window. The pop is atomic. Without context takeover, the list holds spare
+        # compressors, which all connections share.
         self._idle: list[Any] = [None]
         if not self._takeover:
             self._idle = backends.spare_compressors(

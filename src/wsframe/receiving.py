@@ -134,7 +134,7 @@ class Receiver:
         # side. The item is the beginning of an incomplete frame. It is None between two messages if
         # no bytes are kept. Then the kernel can decode the next input directly.
         self._kept: list[bytes | None] = [None]
-        # A list that holds that item while a message is returned in parts.
+        # This list contains the item of self._kept while a message is returned in parts.
         self._in_parts: list[bytes | None] = NO_PARTS
         self._ended = False  # True after a failure or the peer's close frame
         # The incomplete message.

@@ -211,7 +211,7 @@ class Arrival:
     """
 
     def __init__(self, environ: Environ, body: Readable | None) -> None:
-        self.environ = environ
+        self.environ: Environ = environ
         self.body = body
         self.connection: Connection | None = None
         self.problem: str = ""

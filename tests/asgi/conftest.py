@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
 
-from tests.support.fixtures import high_file_limit, leak_check, log
-from tests.support.redis_server import RedisServer
+from tests.support.fixtures import high_file_limit, leak_check, log, redis_server
 from tests.support.uvicorn_fixtures import StartUvicorn, uvicorn_servers, uvloop_pipe
 from tests.support.uvicorn_server import UvicornServer
 from wsframe.asgi import Topics
 
 from .streams import ChunkedStream
 
-__all__ = ["high_file_limit", "leak_check", "log", "uvicorn_servers", "uvloop_pipe"]
+__all__ = ["high_file_limit", "leak_check", "log", "redis_server", "uvicorn_servers", "uvloop_pipe"]
 
 
 class Open(Protocol):
@@ -55,10 +53,3 @@ def connect(serve: StartUvicorn) -> Iterator[Open]:
             return client
 
         yield start
-
-
-@pytest.fixture
-def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
-    """A Redis for this test alone."""
-    with RedisServer(tmp_path) as redis_server:
-        yield redis_server

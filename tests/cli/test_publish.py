@@ -61,7 +61,7 @@ def test_the_address_may_come_from_the_environment(
     monkeypatch.setenv("WSFRAME_REDIS_PREFIXES", "shop:")
     ran = run("publish", "news", "x")
     assert ran.code == 2
-    assert ran.err[-1].endswith("does not exist; did you mean WSFRAME_REDIS_PREFIX?")
+    assert ran.err[-1].endswith("is not a setting of wsframe; did you mean WSFRAME_REDIS_PREFIX?")
 
 
 @pytest.mark.parametrize(

@@ -195,9 +195,9 @@ FAULTS: list[tuple[str, Mapping[str, str], str]] = [
     (
         "ping-interval = 3",
         {},
-        "shop.toml: the setting 'ping-interval' does not exist; did you mean ping_interval?",
+        "shop.toml: 'ping-interval' is not a setting of wsframe; did you mean ping_interval?",
     ),
-    ("xyz = 1", {}, "shop.toml: the setting 'xyz' does not exist"),
+    ("xyz = 1", {}, "shop.toml: 'xyz' is not a setting of wsframe"),
     ("[xyz]", {}, "shop.toml: settings are not in tables: remove [xyz]"),
     ("loops = '2'", {}, "shop.toml: loops: expected an integer, got a string '2'"),
     ("loops = true", {}, "shop.toml: loops: expected an integer, got a boolean True"),
@@ -225,7 +225,8 @@ FAULTS: list[tuple[str, Mapping[str, str], str]] = [
     (
         "",
         {"WSFRAME_PINGINTERVAL": "3"},
-        "the variable WSFRAME_PINGINTERVAL does not exist; did you mean WSFRAME_PING_INTERVAL?",
+        "the variable WSFRAME_PINGINTERVAL is not a setting of wsframe; "
+        "did you mean WSFRAME_PING_INTERVAL?",
     ),
     (
         "",

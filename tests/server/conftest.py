@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
-from pathlib import Path
 
 import pytest
 
 from tests.support.clients import Clients
-from tests.support.fixtures import certificates, high_file_limit, leak_check, log, serve, stack
+from tests.support.fixtures import (
+    certificates,
+    high_file_limit,
+    leak_check,
+    log,
+    redis_server,
+    serve,
+    stack,
+)
 from tests.support.recording import Connect
 from tests.support.redis_server import RedisServer
 from tests.support.serving import Serve
@@ -19,7 +26,7 @@ from wsframe.server.timing import Timing
 from wsframe.server.topics.redis.streams import RedisStreams
 from wsframe.server.topics.sizes import DEFAULT_SIZES, Sizes
 
-__all__ = ["certificates", "high_file_limit", "leak_check", "log", "serve", "stack"]
+__all__ = ["certificates", "high_file_limit", "leak_check", "log", "redis_server", "serve", "stack"]
 
 
 @pytest.fixture
@@ -27,13 +34,6 @@ def clients(serve: Serve) -> Iterator[Clients]:
     """The clients of a test."""
     with Clients() as clients:
         yield clients
-
-
-@pytest.fixture
-def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
-    """A Redis for this test alone."""
-    with RedisServer(tmp_path) as redis_server:
-        yield redis_server
 
 
 @pytest.fixture

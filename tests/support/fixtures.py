@@ -1,10 +1,11 @@
-"""The fixtures of tests with a server: its log, a leak check, certificates, a stack."""
+"""The fixtures of tests with a server: its log, a leak check, certificates, a stack, Redis."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from wsframe.testing import leak_check as checked
 from . import serving
 from .certificates import Certificates
 from .log import ServerLog
+from .redis_server import RedisServer
 from .serving import Serve
 from .waiting import TIMEOUT
 
@@ -27,6 +29,13 @@ def stack() -> Iterator[ExitStack]:
     """A stack of the resources of a test."""
     with ExitStack() as stack:
         yield stack
+
+
+@pytest.fixture
+def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis for this test alone."""
+    with RedisServer(tmp_path) as redis_server:
+        yield redis_server
 
 
 @pytest.fixture(autouse=True)

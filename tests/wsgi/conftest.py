@@ -10,10 +10,10 @@ import pytest
 
 from tests.support.certificates import Certificates
 from tests.support.clients import Client
-from tests.support.fixtures import certificates, leak_check, log, stack
+from tests.support.fixtures import certificates, leak_check, log, redis_server, stack
 from wsframe.wsgi import Live
 
-__all__ = ["Certificates", "certificates", "leak_check", "log", "stack"]
+__all__ = ["Certificates", "certificates", "leak_check", "log", "redis_server", "stack"]
 
 
 class MakeLive(Protocol):

@@ -12,6 +12,7 @@ import pytest
 from tests.support.clients import masked
 from tests.support.handlers import plain_echo
 from tests.support.log import ServerLog
+from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_until
 from wsframe import HandshakeError, Opcode, PerMessageDeflate
 from wsframe.fields import Fields
@@ -208,6 +209,17 @@ def test_a_silent_stream_sends_heartbeat_events(make_live: MakeLive) -> None:
         reply.close()
     with pytest.raises(ValueError, match="heartbeat_event must be another type"):
         live.handler(heartbeat_event="end")
+
+
+def test_topics_are_shared_over_redis(redis_server: RedisServer, make_live: MakeLive) -> None:
+    lives = [make_live(redis=redis_server.url) for _ in range(2)]
+    with Arrived() as here, Arrived() as there:
+        for live, arrived in zip(lives, (here, there), strict=True):
+            arrived.serve(live.events(live.topic("news")))
+            arrived.receive_until(b"\nid: ")  # the position from which events are sent
+        lives[0].topic("news").publish("hello")
+        for arrived in (here, there):
+            arrived.receive_until(b"\ndata: hello\n\n")
 
 
 def test_the_options_can_be_changed(live: Live) -> None:

@@ -1,4 +1,4 @@
-"""A checked request, with the data that its session requires."""
+"""A valid request that has a route, with the data that its session requires."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class Calls:
             self._waker.wake()
 
     def sleeps(self) -> bool:
-        """Any thread: return True if the owner is blocked in the poller, or about to block."""
+        """Any thread: return True if the loop's thread blocks in the poller, or is about to."""
         return bool(self._asleep)
 
     def announce_sleep(self) -> None:

@@ -3,7 +3,8 @@
 The first words of each docstring name the threads that may call the method:
 
 - *Owner*: only the thread that runs the loop. It alone reads, writes, registers and closes sockets,
-  decodes received data and checks deadlines. Assertions enforce this.
+  decodes received data and checks deadlines. Assertions check this, except on the
+  path of each message.
 - *Any thread*: the method appends to a queue of the loop or of a connection, and wakes the loop if
   it sleeps.
 
@@ -207,7 +208,7 @@ class Loop(SafeCalls, LoopClock):
         self._calls.add(function)
 
     def sleeps(self) -> bool:
-        """Any thread: return True if the owner is blocked in the poller, or about to block."""
+        """Any thread: return True if the loop's thread blocks in the poller, or is about to."""
         return self._calls.sleeps()
 
     def watch(self) -> bool:

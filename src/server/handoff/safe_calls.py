@@ -29,7 +29,7 @@ class SafeCalls:
     def report_error(self, error: Exception, source: object = None) -> None:
         """Owner: log an internal error, and end the connection that caused it."""
         log.error("internal error in %s (please report this)", self.place, exc_info=error)
-        # The connection, if the source is a session or a task.
+        # If the source is a session or a task, its attribute ``peer`` is the connection.
         source = getattr(source, "peer", source)
         abort: Callable[[], object] | None = getattr(source, "abort", None)
         if abort is not None:

@@ -53,7 +53,7 @@ class TaskLoop(Protocol):
     unfinished: set[Task]
 
     def queue_turn(self, task: Task, /) -> None:
-        """Owner: queue a turn of a task."""
+        """Owner: queue a turn of a task, which is one run of its user code."""
 
     def run_in(self, worker: WorkerThread, task: Task, /) -> None:
         """Owner: run a turn in this thread, if the task has work."""

@@ -80,7 +80,10 @@ class ThreadQueue:
             self._loop.at_next_tick(self._retry)
 
     def engage_turn(self, holder: Holder) -> WorkerThread | Shortage:
-        """Owner: return a thread for a turn, or the reason why none is free."""
+        """Owner: return a thread for a turn, or the reason why no thread is free.
+
+        A turn is one run of user code for one connection.
+        """
         return self._threads.engage_turn(holder, self._retry_soon)
 
     def shortage(self, needs_thread: bool, holder: Holder) -> Shortage | None:

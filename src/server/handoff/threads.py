@@ -113,7 +113,8 @@ class Threads:
         reserve = Quota.of("reserve_threads", reserve_threads * loops, share)
         self.idle_time: float = timing.thread_idle_timeout
         self.turn_quota: Quota = Quota.of("max_threads", max_threads, share)
-        # At the same moment every other loop may begin a turn, and all these turns may block.
+        # A turn on a loop counts toward this limit only after a hand-off. Before that, each other
+        # loop may begin a turn that also blocks. So the limit is smaller by ``loops - 1``.
         limit = self.turn_quota.limit + reserve.limit - (loops - 1)
         self.handoff_quota: Quota = Quota(
             "max_threads + reserve_threads",

@@ -103,7 +103,7 @@ class Wakes:
     def _take_next(self) -> Signal | None:
         try:
             while (ready_signal := self.signals.popleft()).is_set:
-                pass  # the thread of that signal was woken before
+                pass  # this signal is already set, so its thread needs no other wake-up
         except IndexError:  # no signal is left
             self.last = None
             return None

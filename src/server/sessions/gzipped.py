@@ -103,7 +103,8 @@ class GzippedEncoding(EventStreamEncoding):
     def _encode_any(self, topic: str, entry: Entry) -> Block:
         if not entry.is_large:
             return compress_block(super()._encode_any(topic, entry))
-        plain = EVENT_STREAM.once(topic, entry)  # the first line of the event is its id
+        # The first line of ``plain`` is the id field. The body does not contain this line.
+        plain = EVENT_STREAM.once(topic, entry)
         body = entry.encoded.pop(_BODIES, None) or store_block(plain.partition(b"\n")[2])
         return Block(compress_block(encode_id_field(entry.id or "")) + body, plain)
 
@@ -138,7 +139,10 @@ class GzipStream:
         self._size = 0
 
     def put_fast(self, data: bytes, queue: Callable[[bytes], object]) -> int:
-        """Owner: queue a block, or data as a new block; large data is stored uncompressed."""
+        """Owner: queue a block, or other data as a new block.
+
+        Large data is stored uncompressed in its new block.
+        """
         large = len(data) > LARGE and not isinstance(data, Block)
         return self.put(store_block(data) if large else data, queue)
 

@@ -291,7 +291,7 @@ class WebSocketSession(Subscriber):
 
     def _log_failure(self, error: BaseException) -> None:
         """Any thread: log an error of the handler."""
-        # The class of the exception may override the attribute with a property that raises.
+        # The class of the exception may define __traceback__ as a property that raises an error.
         traceback = BaseException.__dict__["__traceback__"].__get__(error)
         log.error("the handler of %s failed", self.path, exc_info=(type(error), error, traceback))
 

@@ -151,11 +151,15 @@ def _take(fd: int) -> socket.socket:
     try:
         sock = socket.socket(fileno=fd)
     except OSError as error:
-        raise ListenError(error.errno, f"file descriptor {fd}: {error.strerror} (fds)") from None
+        raise ListenError(
+            error.errno, f"cannot use file descriptor {fd}: {error.strerror} (setting fds)"
+        ) from None
     supported = sock.family in (socket.AF_INET, socket.AF_INET6) or _is_unix(sock)
     if not (supported and sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)):
         sock.detach()
-        raise ListenError(errno.EINVAL, f"file descriptor {fd} is not a listening socket (fds)")
+        raise ListenError(
+            errno.EINVAL, f"file descriptor {fd} is not a listening socket (setting fds)"
+        )
     sock.setblocking(False)
     sock.set_inheritable(False)
     return close_in_children(sock)

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 READ_SIZE = 16 * 1024
 # The number of checks within ``send_timeout``, the maximum time without progress.
 CHECKS = 8
-# The part of max_connection_age by which the age of a connection may differ from it.
+# The maximum deviation of a connection's age limit from max_connection_age, as a fraction.
 AGE_SPREAD = 0.1
 # The value of SO_LINGER for which ``close`` discards unsent data and resets the connection.
 DISCARD = struct.pack("ii", 1, 0)

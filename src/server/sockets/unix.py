@@ -13,7 +13,7 @@ from .listener import BACKLOG, ListenError
 
 try:
     import grp
-except ImportError:  # on Windows, where Python does not support unix sockets either
+except ImportError:  # Windows, where Python does not support unix sockets either
     grp = None  # type: ignore[assignment]
 
 

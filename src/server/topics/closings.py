@@ -56,7 +56,7 @@ class Closings:
     """
 
     name = CLOSINGS
-    bounds = Bounds(history=1000)
+    bounds: Bounds = Bounds(history=1000)
     latest_only = False
 
     def __init__(self, logs: Logs) -> None:

@@ -274,7 +274,7 @@ class Topics:
             loop.call_soon(function)
 
     def keep(self, topic: TopicState) -> None:
-        """Any thread, also in a signal handler: keep a topic without subscribers for later ones."""
+        """Any thread, also in a signal handler: keep an unused topic for later subscribers."""
         self._changes.append((topic, True))
         self._tend()
 

@@ -129,7 +129,7 @@ class SourceThread(ABC):
 
     @abstractmethod
     def run(self) -> None:
-        """Its thread: publish the items until it is stopped, or the source ends."""
+        """The source's thread: publish items until :meth:`stop` is called or the source ends."""
 
     # The source's thread ------------------------------------------------------------------------
 
@@ -303,7 +303,7 @@ class IterableThread(SourceThread):
         """Do nothing, because the number of items is unknown."""
 
     def run(self) -> None:
-        """Its thread: publish the items until it is stopped, or the source ends."""
+        """The source's thread: publish items until :meth:`stop` is called or the source ends."""
         if self._items is None:
             self._items = iter(self._source)
         while not self.is_unwanted():

@@ -266,7 +266,7 @@ class TopicLog(SubscribedLog, Topic):
         self.place()
 
     def lose(self, floor_id: str, oldest: str) -> None:
-        """The broker's thread: see :meth:`Replica.lose`."""
+        """The broker's thread: report a gap to the subscribers; see :meth:`Replica.lose`."""
         self.append([Entry("", id=floor_id, stream_id=floor_id, oldest=oldest)])
 
     # Presence and numbers ---------------------------------------------------------------------

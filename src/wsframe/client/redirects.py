@@ -31,7 +31,8 @@ MAX_REDIRECTS = 10
 # The statuses after which a request with a body is repeated as a GET without it (WHATWG Fetch
 # section 4.4).
 TO_GET = frozenset((301, 302, 303))
-# The methods whose responses have no stream, or that do not request a resource.
+# The methods that cannot open an event stream. A response to HEAD has no content. CONNECT opens a
+# tunnel, and TRACE returns the request.
 FORBIDDEN_METHODS = frozenset(("CONNECT", "HEAD", "TRACE"))
 # Headers that this module sets, and headers that would add a body or change the request's meaning.
 RESERVED = frozenset(

@@ -28,10 +28,11 @@ class WebSocket(Closing):
     answers pings and sends, for all threads. So a program that waits for a long time
     should wait in :meth:`receive`.
 
-    A server that is silent for ``ping_interval`` is pinged. The connection ends with 1006 if the
-    server does not answer within ``ping_timeout``, or acknowledges no data for ``send_timeout``.
-    Time in which no thread waits does not count. Received messages are queued up to ``max_queue``;
-    then reading pauses until some are taken.
+    The client sends a ping if it has received no data for ``ping_interval``. The connection ends
+    with 1006 if no pong arrives within ``ping_timeout``. It also ends with 1006 if the server's
+    TCP acknowledges no sent data for ``send_timeout``. These times exclude periods in which no
+    thread waits in a method. Received messages are queued up to ``max_queue``; then reading pauses
+    until some are taken.
 
     A signal handler may interrupt any method with an exception, as Ctrl-C does. It must not call a
     method itself, because it may have interrupted the same method. An interrupted :meth:`send` may

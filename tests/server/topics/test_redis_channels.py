@@ -277,7 +277,7 @@ def test_a_silent_connection_is_replaced(
         program.publish("prices", "1")
         there.expect("1")
         relay.fall_silent()
-        log.expect("lost connection to Redis, retrying: no message or ping reply", logging.WARNING)
+        log.expect("lost connection to Redis, retrying: Redis sent no message", logging.WARNING)
         log.expect("reconnected to Redis", logging.WARNING)
         # It publishes again after it has received the lease on the new connection.
         wait_until(
@@ -408,7 +408,7 @@ def test_a_rejected_lease_is_logged(
     program.hset(LEASE, "taken", "by something else")
     RecordingTopic(streams).subscribe_pubsub("prices")
     streams.channels.start()
-    log.expect("Redis rejected the lease of channel 'prices': ")
+    log.expect("Redis rejected a command for the lease of channel 'prices': ")
     program.delete(LEASE)
     wait_until(lambda: program.get(LEASE), "a process holds the lease")
     log.records.clear()

@@ -141,7 +141,7 @@ def test_a_silent_connection_is_replaced(
         here.expect("hello")
         relay.fall_silent()
         here.publish_all("world")
-        log.expect("lost connection to Redis, retrying: no message or ping reply", logging.WARNING)
+        log.expect("lost connection to Redis, retrying: Redis sent no message", logging.WARNING)
         here.expect("hello", "world")
         log.expect("reconnected to Redis", logging.WARNING)
         streams.close(TIMEOUT)

@@ -102,6 +102,8 @@ def test_the_connections_in_all_workers_are_closed(
         assert stream.last_event_id == ":end"
     second.send_messages("ann")  # the other direction; bob is still connected
     assert second.next_event() == "closed"
+    process.signal(signal.SIGTERM)
+    assert process.wait()[0] == 0
 
 
 @pytest.mark.slow
@@ -112,10 +114,14 @@ def test_closings_for_a_worker_that_does_not_read_are_limited(
     bob = sockets(process, "bob", stack)
     stopped, running = sorted(bob)
     os.kill(stopped, signal.SIGSTOP)
-    stack.callback(os.kill, stopped, signal.SIGCONT)
-    bob[running].send_messages(f"{'x' * 500} 5000")
-    assert bob[running].next_event() == "closed"
-    process.expect(re.compile(f"dropping the closing of an identity, because worker {stopped} "))
-    os.kill(stopped, signal.SIGCONT)
+    try:
+        bob[running].send_messages(f"{'x' * 500} 5000")
+        assert bob[running].next_event() == "closed"
+        dropping = f"dropping the closing of an identity, because worker {stopped} "
+        process.expect(re.compile(dropping))
+    finally:
+        os.kill(stopped, signal.SIGCONT)
     bob[stopped].send_messages("ann")
     assert bob[stopped].next_event() == "closed"
+    process.signal(signal.SIGTERM)
+    assert process.wait()[0] == 0

@@ -59,7 +59,7 @@ def _at_exit() -> None:
 
 
 def _close_all() -> None:
-    """Close all objects, and raise one EventsLost for all of them."""
+    """Close all registered connections to Redis; raise one EventsLost with the total count."""
     lost, reason = 0, ""
     for connection in tuple(_all):
         try:

@@ -158,10 +158,12 @@ class _FeedState:
 
 
 class _Listener:
-    """Receives messages over one connection to Redis, and holds leases over another.
+    """Receives messages over one connection to Redis, and manages leases over another.
+
+    The process that holds the lease of a channel publishes the messages of that channel.
 
     Args:
-        connection: the source of both connections, with their settings.
+        connection: the address and the settings of the Redis server.
         client: the client whose connection acquires and renews the leases.
         pubsub: the connection that receives the messages.
         holder: the name of this process in the leases.
@@ -202,7 +204,7 @@ class _Listener:
             return
         if now - self._last_word > timing.redis_timeout:
             raise redis.TimeoutError(
-                f"no message or ping reply on the channels for {timing.redis_timeout} s"
+                f"Redis sent no message and no ping reply for {timing.redis_timeout} s"
             )
         self._renew = now + timing.lease_renewal
         self._pubsub.ping()
@@ -225,7 +227,10 @@ class _Listener:
                 if fault_of(reply) is not Fault.ITEM:
                     raise reply
                 self._errors.log(
-                    ERROR, "Redis rejected the lease of channel %r: %s", state.feed.channel, reply
+                    ERROR,
+                    "Redis rejected a command for the lease of channel %r: %s",
+                    state.feed.channel,
+                    reply,
                 )
 
     def receive(self, timeout: float) -> None:

@@ -15,7 +15,7 @@ from ..receipts import Fate, Receipt
 CROWDED, ROOMY = 0.5, 0.25
 # The memory of a waiting event besides its data, in bytes.
 EVENT_WEIGHT = 1024
-# The maximum number of events sent to Redis at once, and their maximum weight.
+# The maximum number of events in one batch for Redis, and the maximum total weight, in bytes.
 BATCH = 100
 BATCH_WEIGHT = 512 * 1024
 # The maximum number of topics whose last event number is stored.

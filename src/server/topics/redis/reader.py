@@ -131,7 +131,7 @@ class Reader:
                 now = monotonic()
                 if now - last_word > timing.redis_timeout:
                     raise redis.TimeoutError(
-                        f"no message or ping reply for {timing.redis_timeout} s"
+                        f"Redis sent no message and no ping reply for {timing.redis_timeout} s"
                     )
                 if now - looked_up > timing.redis_ttl_margin / 3:
                     self._look_up(client, self._readings)

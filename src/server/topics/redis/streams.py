@@ -367,7 +367,8 @@ class RedisStreams(SharedLog):
         )
         at_exit.register_in_process()
         self._interests.begin()
-        # The run is stored first, because a signal handler may publish while the threads start.
+        # self._run is assigned before the threads start, because a signal handler may publish
+        # an event meanwhile.
         self._run = run = _Run(outbox, writer, reader, stop, threads)
         try:
             for thread in threads:
