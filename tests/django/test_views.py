@@ -317,6 +317,8 @@ def test_the_test_client_of_django_gets_event_streams(live: Live, database: obje
         content = response.getvalue()
         assert isinstance(content, bytes)
         assert content.endswith(b"data: 2\n\nevent: end\nid: :end\n\n")
+        parts = list(DjangoClient().get("/"))  # as a WSGI server reads the response
+        assert b"".join(parts).endswith(b"data: 2\n\nevent: end\nid: :end\n\n")
 
 
 def test_the_test_client_of_django_gets_a_501_for_a_websocket(
