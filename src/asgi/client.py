@@ -104,19 +104,19 @@ class Client:
 
     @property
     def send_closed(self) -> bool:
-        """Owner: True if the client accepts no more data to send."""
+        """Loop owner: True if the client accepts no more data to send."""
         return self._state is not OPEN
 
     @property
     def has_unsent(self) -> bool:
-        """Owner: True while a send is not complete."""
+        """Loop owner: True while a send is not complete."""
         return self._sending
 
     def sent_partly(self, items: Any, sent: int) -> None:
-        """Owner: do nothing, because the ASGI server keeps the unsent part of a block."""
+        """Loop owner: do nothing, because the ASGI server keeps the unsent part of a block."""
 
     def flush(self) -> None:
-        """Owner: send the queued data, unless another send is not complete."""
+        """Loop owner: send the queued data, unless another send is not complete."""
         if self._sending or self._state >= LAST:
             return
         data = b"".join(self.out)
@@ -130,18 +130,18 @@ class Client:
             self._start(data, more=True)
 
     def send(self, data: bytes) -> bool:
-        """Owner: send data, while no other send runs; return True if the send is complete."""
+        """Loop owner: send data, while no other send runs; return True if the send is complete."""
         return self._start(data, more=True)
 
     def finish(self, *last: bytes) -> None:
-        """Owner: end the response after the queued data and the argument's bytes."""
+        """Loop owner: end the response after the queued data and the argument's bytes."""
         if self._state is OPEN:
             self.out.extend(last)
             self._state = FINISHING
             self.flush()
 
     def abort(self) -> None:
-        """Owner: end the request at once, without the queued data."""
+        """Loop owner: end the request at once, without the queued data."""
         self._end(None)
 
     def close(self) -> None:

@@ -22,7 +22,7 @@ class Endable(Protocol):
     """The methods of a stream that its loop calls."""
 
     def finish(self, *last: bytes) -> None:
-        """Owner: end the stream after the queued events and the argument's bytes."""
+        """Loop owner: end the stream after the queued events and the argument's bytes."""
 
 
 class BlockReceiver(Protocol):
@@ -36,14 +36,14 @@ class BlockReceiver(Protocol):
 
     @property
     def send_closed(self) -> bool:
-        """Owner: True if the client accepts no more data to send."""
+        """Loop owner: True if the client accepts no more data to send."""
 
     @property
     def has_unsent(self) -> bool:
-        """Owner: True while a send is not complete."""
+        """Loop owner: True while a send is not complete."""
 
     def send(self, data: bytes) -> bool:
-        """Owner: send data, while no other send runs; return True if the send is complete."""
+        """Loop owner: send data, while no other send runs; return True if the send is complete."""
 
 
 class LoopTotals:
@@ -117,17 +117,17 @@ class AsyncioLoop(SafeCalls):
             self._registry.remove_loop(self)
             self._calls.clear()
 
-    # Owner ------------------------------------------------------------------------------------
+    # Loop owner -------------------------------------------------------------------------------
 
     def slow_down(
         self, reason: object, when_over: Callable[[Callable[[], object]], object]
     ) -> None:
-        """Owner: do nothing, because a coroutine that publishes cannot be delayed."""
+        """Loop owner: do nothing, because a coroutine that publishes cannot be delayed."""
 
     def send_block(
         self, peers: list[BlockReceiver], block: bytes, count: int
     ) -> Sequence[IncompleteBlock]:
-        """Owner: send the same data to several clients that have no unsent data.
+        """Loop owner: send the same data to several clients that have no unsent data.
 
         Returns:
             The clients that the data was not sent to, and the clients whose sends are not complete.
@@ -143,14 +143,14 @@ class AsyncioLoop(SafeCalls):
         return incomplete
 
     def add(self, stream: Endable) -> None:
-        """Owner: add a stream."""
+        """Loop owner: add a stream."""
         if not self.streams:
             self._registry.add_loop(self)
             self._watch()
         self.streams.add(stream)
 
     def discard(self, stream: Endable) -> None:
-        """Owner: remove a stream."""
+        """Loop owner: remove a stream."""
         self.streams.remove(stream)
         if not self.streams:
             self._registry.remove_loop(self)
@@ -159,7 +159,7 @@ class AsyncioLoop(SafeCalls):
             self._timer.cancel()
 
     def end_streams(self) -> None:
-        """Owner: end all streams; their clients reconnect to another server, or later."""
+        """Loop owner: end all streams; their clients reconnect to another server, or later."""
         self._end(tuple(self.streams))
 
     def _end(self, streams: tuple[Endable, ...]) -> None:

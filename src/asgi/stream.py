@@ -154,31 +154,31 @@ class Stream(StreamReceiver):
         return f"{self._network or 'a local client'} on {self._path}"
 
     def put(self, block: bytes) -> None:
-        """Owner: queue several encoded events as one block."""
+        """Loop owner: queue several encoded events as one block."""
         self.peer.out.append(block)
 
     def send_notice(self, notice: bytes) -> None:
-        """Owner: send a notice, which does not count as an event."""
+        """Loop owner: send a notice, which does not count as an event."""
         if notice and not self.peer.send_closed:
             self.peer.out.append(notice)
             self.peer.flush()
 
     def topic_ended(self, subscription: TopicSubscription) -> None:
-        """Owner: end a subscription; end the stream for good after its last subscription."""
+        """Loop owner: end a subscription; end the stream for good after its last subscription."""
         super().topic_ended(subscription)
         if not self.subscriptions:
             self.finish(encode_end())
 
     def too_slow(self, topic: str) -> None:
-        """Owner: end the stream of a client that is too slow; it reconnects automatically."""
+        """Loop owner: end the stream of a client that is too slow; it reconnects automatically."""
         self.finish()
 
     def finish(self, *last: bytes) -> None:
-        """Owner: end the stream after the queued events and the argument's bytes."""
+        """Loop owner: end the stream after the queued events and the argument's bytes."""
         self._leave()
         self.peer.finish(*last)
 
-    # Owner ------------------------------------------------------------------------------------
+    # Loop owner -------------------------------------------------------------------------------
 
     def _leave(self) -> None:
         self.over = True

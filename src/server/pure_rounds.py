@@ -82,7 +82,7 @@ class Files(Protocol):
     """The method of an epoll object that :func:`receive` calls."""
 
     def poll(self, timeout: float | None, at_most: int, /) -> Iterable[tuple[int, int]]:
-        """Owner: wait for at most ``timeout`` seconds; return the ready files with their events."""
+        """Loop owner: wait for at most ``timeout`` seconds; return ready files and their events."""
 
 
 class Wire:
@@ -247,7 +247,7 @@ def receive(
     buffer: bytearray,
     timeout: float | None,
 ) -> tuple[list[Received], list[tuple[int, int]]]:
-    """Owner: poll; receive once from each ready socket, and decode complete messages.
+    """Loop owner: poll; receive once from each ready socket, and decode complete messages.
 
     Args:
         files: the files to wait for: an epoll object, or an object with its method.
@@ -305,7 +305,7 @@ def receive(
 
 
 def run_turns(round_: Any, ownership: Any, idle: object, most: int) -> tuple[int, Any]:
-    """Owner: run the turns of the common kind for the received messages.
+    """Loop owner: run the turns of the common kind for the received messages.
 
     A turn of the common kind resumes a waiting generator on the loop. The compiled function runs
     such turns. This Python function runs none, and its caller runs the turns of all kinds.
@@ -327,7 +327,7 @@ def run_turns(round_: Any, ownership: Any, idle: object, most: int) -> tuple[int
 
 
 def send(connections: Iterable[Any], scratch: bytearray | None = None) -> list[Incomplete]:
-    """Owner: send the queued items of each connection, with one system call per connection.
+    """Loop owner: send the queued items of each connection, with one system call per connection.
 
     Args:
         connections: the connections; one may be present several times, or have no queued items.
@@ -360,7 +360,7 @@ def send(connections: Iterable[Any], scratch: bytearray | None = None) -> list[I
 
 
 def send_block(connections: Iterable[Any], block: bytes, count: int) -> list[IncompleteBlock]:
-    """Owner: send the same data to several connections that have no unsent data.
+    """Loop owner: send the same data to several connections that have no unsent data.
 
     Args:
         connections: the connections, each once.
@@ -410,7 +410,7 @@ def _send_items(
 
 
 def send_pieces(sock: Any, pieces: Sequence[bytes | memoryview], *flags: int) -> int:
-    """Owner: send the first pieces in one system call; return the number of bytes sent.
+    """Loop owner: send the first pieces in one system call; return the number of bytes sent.
 
     Args:
         sock: the socket.

@@ -112,11 +112,11 @@ class TakenTLS:
         sock.__class__ = Retired
 
     def fileno(self) -> int:
-        """Owner: return the descriptor."""
+        """Loop owner: return the descriptor."""
         return Socket.fileno(self._sock)
 
     def recv_into(self, buffer: memoryview, size: int = 0, /) -> int:
-        """Owner: receive and decrypt data; after the end of TLS, receive it without decryption."""
+        """Loop owner: receive and decrypt data; after the end of TLS, receive plain data."""
         if not self._decrypts:
             return Socket.recv_into(self._sock, buffer, size)
         try:
@@ -125,37 +125,37 @@ class TakenTLS:
             raise ended_by_server() from None
 
     def send(self, data: bytes | memoryview, /) -> int:
-        """Owner: encrypt and send data; after the end of TLS, raise an error."""
+        """Loop owner: encrypt and send data; after the end of TLS, raise an error."""
         try:
             return SSLSocket.write(self._sock, data)
         except ValueError:
             raise ended_by_server() from None
 
     def pending(self) -> int:
-        """Owner: return the number of decrypted bytes that can be read."""
+        """Loop owner: return the number of decrypted bytes that can be read."""
         return SSLSocket.pending(self._sock)
 
     def unwrap(self) -> object:
-        """Owner: send close_notify; see ``ssl.SSLSocket.unwrap``."""
+        """Loop owner: send close_notify; see ``ssl.SSLSocket.unwrap``."""
         SSLSocket.unwrap(self._sock)
         self._decrypts = False
         return self._sock
 
     def shutdown(self, how: int, /) -> None:
-        """Owner: shut down the socket; see ``socket.socket.shutdown``."""
+        """Loop owner: shut down the socket; see ``socket.socket.shutdown``."""
         self._decrypts = False
         SSLSocket.shutdown(self._sock, how)
 
     def getsockopt(self, level: int, name: int, /) -> int:
-        """Owner: call this method of the socket."""
+        """Loop owner: call this method of the socket."""
         return Socket.getsockopt(self._sock, level, name)
 
     def setsockopt(self, level: int, name: int, value: int | bytes, /) -> None:
-        """Owner: call this method of the socket."""
+        """Loop owner: call this method of the socket."""
         Socket.setsockopt(self._sock, level, name, value)
 
     def close(self) -> None:
-        """Owner: close the descriptor; the server may still refer to the object."""
+        """Loop owner: close the descriptor; the server may still refer to the object."""
         fd = super(Socket, self._sock).detach()  # the server's object stays open, with the dummy
         if fd >= 0:
             os.close(fd)

@@ -211,6 +211,20 @@ def test_the_end_during_a_command_ends_the_session(session: Session) -> None:
     assert terminal.wait() == 1
 
 
+def test_a_message_after_the_close_frame_is_not_shown(session: Session) -> None:
+    def script(visit: Visit) -> None:
+        visit.upgrade()
+        close = visit.next_event()
+        assert isinstance(close, Close)
+        visit.send_messages("too late")
+        visit.send(visit.codec.close(close.code))
+
+    terminal = session.open(script)
+    assert session.end() == 0
+    terminal.expect("Closed: 1000")
+    assert "too late" not in terminal.transcript
+
+
 def test_a_line_that_is_not_utf_8_is_not_sent(session: Session) -> None:
     terminal = session.open(echo, columns=100)
     session.enter("a\udcff")

@@ -72,27 +72,27 @@ class Authorization(PendingRequest, Task):
         return self._route
 
     def start(self, worker: WorkerThread | None = None) -> None:
-        """Owner, once: call the hook as soon as a thread is free for it."""
+        """Loop owner, once: call the hook as soon as a thread is free for it."""
         self.stop_reading()
         super().start(worker)
 
     @property
     def waits(self) -> bool:
-        """Owner: True while the hook waits for a thread."""
+        """Loop owner: True while the hook waits for a thread."""
         return self.state is WAITING
 
     def hold(self) -> None:
-        """Owner: wait for a thread, because no thread is free for the hook."""
+        """Loop owner: wait for a thread, because no thread is free for the hook."""
         self.wait_for_thread()
 
     def disconnected(self) -> None:
-        """Owner: cancel the call, or let one that has started end by itself."""
+        """Loop owner: cancel the call, or let one that has started end by itself."""
         super().disconnected()
         if self.state is BUSY:
             self.peer.loop.overdue.watch(self)
 
     def cancel(self) -> None:
-        """Owner: cancel the call, unless it has started."""
+        """Loop owner: cancel the call, unless it has started."""
         if self.state not in (BUSY, ENDED):
             self.end()
 
@@ -113,7 +113,7 @@ class Authorization(PendingRequest, Task):
                 log.exception("the authorize function of %s failed", self.path)
 
     def finish_turn(self) -> None:
-        """Owner: let the route answer the request, or refuse the request."""
+        """Loop owner: let the route answer the request, or refuse the request."""
         self.end()
         if self.peer.closed:
             return
@@ -131,7 +131,7 @@ class Authorization(PendingRequest, Task):
             self.refuse(AUTHORIZATION_FAILED)
 
     def _answer(self) -> HandshakeError | None:
-        """Owner: return the hook's refusal, or None. It is never raised; see ``work_on``."""
+        """Loop owner: return the hook's refusal, or None. It is never raised; see ``work_on``."""
         if self._refusal is not None:
             return self._refusal
         return None if self._admitted else FORBIDDEN

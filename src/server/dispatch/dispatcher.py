@@ -72,7 +72,7 @@ class Dispatcher:
         self._on_request = on_request
 
     def open(self, peer: Peer, timeout: float) -> None:
-        """Owner: read the request of a new connection, and answer it.
+        """Loop owner: read the request of a new connection, and answer it.
 
         Args:
             peer: the connection.
@@ -81,11 +81,11 @@ class Dispatcher:
         peer.open(self.reader(peer), timeout)
 
     def reader(self, peer: Peer) -> RequestReader:
-        """Owner: return the session that reads the request of a connection, and answers it."""
+        """Loop owner: return the session that reads the request of a connection, and answers it."""
         return RequestReader(peer, partial(self._dispatch, peer))
 
     def begin(self, peer: Peer, opening: Opening) -> None:
-        """Owner: answer a request that a WSGI server has received and checked."""
+        """Loop owner: answer a request that a WSGI server has received and checked."""
         peer.open(NO_SESSION, inf)
         self._on_request(peer)
         request = peer.record.request = opening.request
@@ -98,7 +98,7 @@ class Dispatcher:
             peer.loop.report_error(error, peer)
 
     def _dispatch(self, peer: Peer, request: Request, fields: Fields, rest: memoryview) -> None:
-        """Owner: answer the request by its route.
+        """Loop owner: answer the request by its route.
 
         Args:
             peer: the connection.
@@ -154,7 +154,7 @@ class Dispatcher:
     def _upgrade(
         self, peer: Peer, request: Request, fields: Fields, rest: bytes, route: WebSocketRoute
     ) -> None:
-        """Owner: check an upgrade request, and open the WebSocket once it is authorized."""
+        """Loop owner: check an upgrade request, and open the WebSocket once it is authorized."""
         try:
             key = check_upgrade(fields, request.method, request.http_version)
         except HandshakeError as error:
@@ -164,7 +164,7 @@ class Dispatcher:
         self._authorize(peer, websocket_opening(request, route, acceptance, rest))
 
     def _authorize(self, peer: Peer, opening: Opening) -> None:
-        """Owner: proceed at once, or as soon as the ``authorize`` of the route permits it."""
+        """Loop owner: proceed at once, or as soon as the ``authorize`` of the route permits it."""
         route = opening.route
         proceed = partial(self._proceed, peer, opening)
         if route.authorize is None:
@@ -175,7 +175,7 @@ class Dispatcher:
         Authorization(peer, profile, opening.request, route, route.authorize, proceed).start()
 
     def _proceed(self, peer: Peer, opening: Opening) -> None:
-        """Owner: open the connection, or answer a request that needs no session."""
+        """Loop owner: open the connection, or answer a request that needs no session."""
         if opening.acceptance is None:
             self._open_stream(peer, opening)
         elif opening.generator:
@@ -184,20 +184,20 @@ class Dispatcher:
             self._open_websocket(peer, opening)
 
     def _pass_gate(self, peer: Peer, opening: Opening, proceed: Callable[[], None]) -> None:
-        """Owner: proceed as soon as a thread is free for the first turn of the handler."""
+        """Loop owner: proceed as soon as a thread is free for the first turn of the handler."""
         route = opening.route
         needs_thread = peer.loop.profile(route, route.blocking).needs_thread()
         Gate(peer, opening.request, route, needs_thread, proceed).start()
 
     def _thread_for(self, peer: Peer, opening: Opening) -> WorkerThread:
-        """Owner: return a thread that a handler keeps for as long as its connection lasts."""
+        """Loop owner: return a thread that a handler keeps for as long as its connection lasts."""
         worker = peer.loop.engage(peer, opening.route)
         if worker is None:
             raise no_thread()
         return worker
 
     def _identity(self, peer: Peer, opening: Opening) -> str | None:
-        """Owner: return the identity of a request; None without one.
+        """Loop owner: return the identity of a request; None without one.
 
         Raises:
             RefusalError: it was closed after the request had arrived, and perhaps been authorized.
@@ -209,7 +209,7 @@ class Dispatcher:
         return identity
 
     def _open_websocket(self, peer: Peer, opening: Opening) -> None:
-        """Owner: answer with 101, and start the WebSocket with the bytes that follow the head."""
+        """Loop owner: answer with 101, and start the WebSocket with the bytes after the head."""
         request, route, acceptance = opening.request, opening.route, opening.acceptance
         assert acceptance is not None
         assert opening.handler is not None
@@ -238,7 +238,7 @@ class Dispatcher:
             session.data_received(memoryview(opening.rest))
 
     def _open_stream(self, peer: Peer, opening: Opening) -> None:
-        """Owner: start an event stream, or answer HEAD, or a client whose stream has ended."""
+        """Loop owner: start an event stream, or answer HEAD, or a client whose stream has ended."""
         request, route = opening.request, opening.route
         assert isinstance(route, EventRoute)
         if last_event_id(request) == END:
@@ -258,7 +258,7 @@ class Dispatcher:
             self._pass_gate(peer, opening, start)
 
     def _start_stream(self, peer: Peer, opening: Opening, head: bytes) -> None:
-        """Owner: answer with 200 and this head, and start the event stream."""
+        """Loop owner: answer with 200 and this head, and start the event stream."""
         request, route = opening.request, opening.route
         assert isinstance(route, EventRoute)
         identity = self._identity(peer, opening)
@@ -287,7 +287,7 @@ class Dispatcher:
 
 
 def _further_headers(peer: Peer, opening: Opening) -> tuple[Pairs, Pairs, Pairs]:
-    """Owner, once: return the headers that are added to the 101 or 200, the most specific first.
+    """Loop owner, once: return the headers to add to the 101 or 200, the most specific first.
 
     They are those of the request, of the route and of the settings.
     """

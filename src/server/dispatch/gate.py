@@ -36,24 +36,24 @@ class PendingRequest(Session):
     @property
     @abstractmethod
     def waits(self) -> bool:
-        """Owner: True while the request waits for a thread."""
+        """Loop owner: True while the request waits for a thread."""
 
     @abstractmethod
     def cancel(self) -> None:
-        """Owner: cancel the wait, unless user code has started."""
+        """Loop owner: cancel the wait, unless user code has started."""
 
     def stop_reading(self) -> None:
-        """Owner: stop reading from the client until the answer."""
+        """Loop owner: stop reading from the client until the answer."""
         self.peer.switch(self)
         self.peer.pause_reading(until_hangup=True)
 
     def wait_for_thread(self) -> None:
-        """Owner: limit the wait for a thread to ``thread_timeout``."""
+        """Loop owner: limit the wait for a thread to ``thread_timeout``."""
         if self.peer.deadline == inf:
             self.peer.due_in(self.peer.clients.settings.thread_timeout)
 
     def proceed(self) -> None:
-        """Owner: answer the request."""
+        """Loop owner: answer the request."""
         self.peer.resume_reading()
         try:
             self._proceed()
@@ -61,19 +61,19 @@ class PendingRequest(Session):
             self.refuse(error)
 
     def refuse(self, error: HandshakeError, kind: str | None = None) -> None:
-        """Owner: answer with an error."""
+        """Loop owner: answer with an error."""
         request = self._request
         refuse(self.peer, error, request=request, with_body=request.method != "HEAD", kind=kind)
 
     def data_received(self, data: memoryview) -> None:
-        """Owner: ignore data, which is read only to detect a disconnect of the client."""
+        """Loop owner: ignore data, which is read only to detect a disconnect of the client."""
 
     def disconnected(self) -> None:
-        """Owner: cancel the request, because its client has disconnected."""
+        """Loop owner: cancel the request, because its client has disconnected."""
         self.cancel()
 
     def deadline_passed(self) -> None:
-        """Owner: refuse the request if it still waits for a thread."""
+        """Loop owner: refuse the request if it still waits for a thread."""
         if not self.waits:
             return
         loop = self.peer.loop
@@ -84,7 +84,7 @@ class PendingRequest(Session):
         self.refuse(no_thread())
 
     def shut_down(self) -> None:
-        """Owner: close the connection without an answer; the client may repeat its request."""
+        """Loop owner: close the connection without an answer; the client may repeat its request."""
         self.peer.abort()
 
     @property
@@ -118,7 +118,7 @@ class Gate(PendingRequest):
         return self._route
 
     def start(self) -> None:
-        """Owner: answer the request as soon as a thread is free."""
+        """Loop owner: answer the request as soon as a thread is free."""
         if self.peer.loop.waiting.wait_if_needed(self, self.peer, self._route):
             self.stop_reading()
             self.wait_for_thread()
@@ -126,14 +126,14 @@ class Gate(PendingRequest):
             self._proceed()
 
     def resume(self) -> None:
-        """Owner: answer the request, because a thread is free."""
+        """Loop owner: answer the request, because a thread is free."""
         self.proceed()
 
     @property
     def waits(self) -> bool:
-        """Owner: True, because the request waits until it is resumed."""
+        """Loop owner: True, because the request waits until it is resumed."""
         return True
 
     def cancel(self) -> None:
-        """Owner: cancel the wait, because no user code has started."""
+        """Loop owner: cancel the wait, because no user code has started."""
         self.peer.loop.waiting.discard(self)

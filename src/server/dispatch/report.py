@@ -30,7 +30,7 @@ class PendingReport(Session):
         self._with_body = with_body
 
     def start(self) -> None:
-        """Owner: request the report, and answer with it."""
+        """Loop owner: request the report, and answer with it."""
         self._peer.switch(self, self._peer.loop.timing.report_timeout)
         self._route.request(self.receive)
 
@@ -39,17 +39,17 @@ class PendingReport(Session):
         self._peer.loop.call_soon(partial(self._answer, report))
 
     def data_received(self, data: memoryview) -> None:
-        """Owner: ignore received data, because a connection serves one request."""
+        """Loop owner: ignore received data, because a connection serves one request."""
 
     def disconnected(self) -> None:
-        """Owner: do nothing, because a later answer to a closed connection is dropped."""
+        """Loop owner: do nothing, because a later answer to a closed connection is dropped."""
 
     def deadline_passed(self) -> None:
-        """Owner: answer with 503, because the report is late."""
+        """Loop owner: answer with 503, because the report is late."""
         self._answer(None)
 
     def shut_down(self) -> None:
-        """Owner: close the connection without an answer; the client may repeat its request."""
+        """Loop owner: close the connection without an answer; the client may repeat its request."""
         self._peer.abort()
 
     def _answer(self, report: Report | None) -> None:

@@ -37,18 +37,18 @@ class BlockingProfile:
         self._suspected = -inf
 
     def probation(self) -> int:
-        """Owner: return the number of turns for which a new connection is on probation."""
+        """Loop owner: return the number of turns for which a new connection is on probation."""
         if self._suspected == -inf:
             return 0
         age = self._timing.clock() - self._suspected
         return self._timing.route_probation_turns if age < self._timing.route_memory else 0
 
     def needs_thread(self) -> bool:
-        """Owner: return True if the first turn of a new connection must begin in a thread."""
+        """Loop owner: return True if the first turn of a new connection must begin in a thread."""
         return bool(self.blocking) or self.probation() > 0
 
     def has_blocked(self) -> bool:
-        """Owner: record that a turn has lost the loop; return True if the route is now suspect."""
+        """Loop owner: record that a turn has lost the loop; True if the route is now suspect."""
         now = self._timing.clock()
         self._handoffs.append(now)
         suspect = (

@@ -28,9 +28,9 @@ class Calls:
         # The list has an item while the owner sleeps or is about to sleep. The thread that removes
         # the item must wake the owner.
         self._asleep: list[None] = []
-        #: Owner: return the descriptor of the file.
+        #: Loop owner: return the descriptor of the file.
         self.fileno: Callable[[], int] = waker.fileno
-        #: Owner: close the file.
+        #: Loop owner: close the file.
         self.close: Callable[[], None] = waker.close
 
     def add(self, function: Callable[[], object]) -> None:
@@ -45,19 +45,19 @@ class Calls:
         return bool(self._asleep)
 
     def announce_sleep(self) -> None:
-        """Owner: announce a sleep; the caller must then check for queued calls before it sleeps."""
+        """Loop owner: announce a sleep; the caller must check for queued calls before it sleeps."""
         self._asleep.append(None)
 
     def end_sleep(self) -> None:
-        """Owner: record that the sleep is over."""
+        """Loop owner: record that the sleep is over."""
         self._asleep.clear()
 
     def ready(self, events: int) -> None:
-        """Owner: continue after a wake-up."""
+        """Loop owner: continue after a wake-up."""
         self._waker.drain()
 
     def make(self, call_safely: Callable[[Callable[[], object]], Any]) -> None:
-        """Owner: make the queued calls, up to a limit; later calls wait for the next round."""
+        """Loop owner: make the queued calls, up to a limit; later calls wait for the next round."""
         for _ in range(min(len(self.queue), MAX_CALLS_PER_ROUND)):
             call_safely(self.queue.popleft())
 

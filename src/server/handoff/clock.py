@@ -50,15 +50,15 @@ class LoopClock(ABC):
 
     @abstractmethod
     def call_safely(self, function: Callable[[], object], /) -> None:
-        """Owner: call ``function``; an error ends only the connection whose method it is."""
+        """Loop owner: call ``function``; an error ends only the connection whose method it is."""
 
     def at_next_tick(self, function: Callable[[], object]) -> None:
-        """Owner: call ``function`` at the next check of the deadlines."""
+        """Loop owner: call ``function`` at the next check of the deadlines."""
         self.start_ticks()
         self._at_tick.append(function)
 
     def instant(self, seconds: float) -> float:
-        """Owner: return the time a number of seconds after ``checked_at``.
+        """Loop owner: return the time a number of seconds after ``checked_at``.
 
         Connections that are checked together share one object, which saves memory.
         """
@@ -67,7 +67,7 @@ class LoopClock(ABC):
         return self._instants[seconds]
 
     def start_ticks(self) -> None:
-        """Owner: call the hook ``tick`` regularly, until it returns None."""
+        """Loop owner: call the hook ``tick`` regularly, until it returns None."""
         if not self._ticking:
             self._ticking = True
             self.checked_at = self.clock()
@@ -75,7 +75,7 @@ class LoopClock(ABC):
             self._next_tick = self._tick_by = self.checked_at + self.timing.sweep_interval
 
     def tick_soon(self) -> None:
-        """Owner: call the hook ``tick`` in the next round, unless the calls have stopped."""
+        """Loop owner: call the hook ``tick`` in the next round, unless the calls have stopped."""
         self._next_tick = self.clock()
 
     def _tick_if_due(self, time: float) -> None:

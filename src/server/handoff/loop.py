@@ -2,16 +2,16 @@
 
 The first words of each docstring name the threads that may call the method:
 
-- *Owner*: only the thread that runs the loop. It alone reads, writes, registers and closes sockets,
-  decodes received data and checks deadlines. Assertions check this, except on the
-  path of each message.
+- *Loop owner*: only the thread that runs the loop. It alone reads, writes, registers and closes
+  sockets, decodes received data and checks deadlines. Assertions check this, except where each
+  message passes.
 - *Any thread*: the method appends to a queue of the loop or of a connection, and wakes the loop if
   it sleeps.
 
-The owner changes. While user code runs on the loop's thread (a *turn*, see ``task.py``), the
-:class:`Ownership` of that thread holds a token. Only one thread can pop it. The owner pops it when
-the user code returns, and keeps the loop. The monitor pops it when the turn takes too long, and
-hands the loop off to another thread.
+The owner changes. While user code runs on the loop's thread (a *turn*, see ``task.py``), the token
+of that thread's :class:`Ownership` contains an item. Only one thread can pop the item. The owner
+pops it when the user code returns, and keeps the loop. The monitor pops it when the turn takes too
+long, and hands the loop off to another thread.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Source(Protocol):
     """The callback of a file that the loop polls."""
 
     def ready(self, events: int) -> Task | None:
-        """Owner: read or write the file, which is probably ready.
+        """Loop owner: read or write the file, which is probably ready.
 
         Args:
             events: the reported events, only a hint: they may belong to a closed file with the same
@@ -191,7 +191,7 @@ class Loop(SafeCalls, LoopClock):
     def slow_down(
         self, reason: object, when_over: Callable[[Callable[[], object]], object]
     ) -> None:
-        """Owner: delay the next turn of the task whose turn runs.
+        """Loop owner: delay the next turn of the task whose turn runs.
 
         Args:
             reason: an object that identifies the cause; all tasks with the same reason continue
@@ -232,10 +232,10 @@ class Loop(SafeCalls, LoopClock):
             with suppress(OSError):
                 file.close()
 
-    # Owner ------------------------------------------------------------------------------------
+    # Loop owner -------------------------------------------------------------------------------
 
     def register(self, sock: HasFileno, events: int, source: Source) -> None:
-        """Owner: call ``source.ready`` when the socket is ready, until :meth:`unregister`."""
+        """Loop owner: call ``source.ready`` when the socket is ready, until :meth:`unregister`."""
         assert self.owned()
         fd = sock.fileno()
         if isinstance(source, Wire):
@@ -245,25 +245,25 @@ class Loop(SafeCalls, LoopClock):
             self._sources[fd] = source
 
     def modify(self, sock: HasFileno, events: int) -> None:
-        """Owner: change the events that a socket is polled for."""
+        """Loop owner: change the events that a socket is polled for."""
         assert self.owned()
         self.poller.modify(sock.fileno(), events)
 
     def unregister(self, sock: HasFileno) -> None:
-        """Owner: stop polling a socket."""
+        """Loop owner: stop polling a socket."""
         assert self.owned()
         fd = sock.fileno()
         self.poller.unregister(fd)
         self._sources.pop(fd, None)
 
     def profile(self, owner: object, blocking: bool | None) -> BlockingProfile:
-        """Owner: return the blocking profile of a route or a hook on this loop."""
+        """Loop owner: return the blocking profile of a route or a hook on this loop."""
         if owner not in self._profiles:
             self._profiles[owner] = BlockingProfile(owner, blocking, self.timing)
         return self._profiles[owner]
 
     def finished(self, task: Task) -> None:
-        """Owner: forget a task whose user code has ended."""
+        """Loop owner: forget a task whose user code has ended."""
         self.unfinished.discard(task)
         self.waiting.discard(task)
         self.slowdowns.discard(task)
@@ -271,7 +271,7 @@ class Loop(SafeCalls, LoopClock):
         self.on_task_end()
 
     def send_block(self, peers: list[Any], block: bytes, count: int) -> list[IncompleteBlock]:
-        """Owner: send the same data to several connections that have no unsent data.
+        """Loop owner: send the same data to several connections that have no unsent data.
 
         Args:
             peers: the connections.
@@ -285,12 +285,12 @@ class Loop(SafeCalls, LoopClock):
         return self.poller.send_block(peers, block, count)
 
     def queue_turn(self, task: Task) -> None:
-        """Owner: queue a turn of a task."""
+        """Loop owner: queue a turn of a task."""
         assert self.owned()
         self._queue.append(task)
 
     def engage(self, peer: TaskPeer, route: Hashable) -> WorkerThread | None:
-        """Owner: return a thread for a handler that keeps it until the connection ends.
+        """Loop owner: return a thread for a handler that keeps it until the connection ends.
 
         Returns:
             The thread; None if no thread is free, which is logged. Then the caller refuses the
@@ -303,7 +303,7 @@ class Loop(SafeCalls, LoopClock):
         return None
 
     def run_in(self, worker: WorkerThread, task: Task) -> None:
-        """Owner: run a turn in this thread, if the task has work."""
+        """Loop owner: run a turn in this thread, if the task has work."""
         work = task.next_batch()
         if work is None:
             self._threads.finished(worker)
@@ -314,7 +314,7 @@ class Loop(SafeCalls, LoopClock):
         task.peer.flush()
 
     def end(self) -> None:
-        """Owner: end the loop, after the queued turns and calls."""
+        """Loop owner: end the loop, after the queued turns and calls."""
         self._running = False
 
     def _run(self, ownership: Ownership) -> None:

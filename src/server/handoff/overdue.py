@@ -24,7 +24,7 @@ class Ticking(Protocol):
         """Any thread: return the time on the loop's clock, in seconds."""
 
     def at_next_tick(self, function: Callable[[], object], /) -> None:
-        """Owner: call ``function`` at the next check of the deadlines."""
+        """Loop owner: call ``function`` at the next check of the deadlines."""
 
 
 class OverdueHandlers:
@@ -46,7 +46,7 @@ class OverdueHandlers:
         return len(self._overdue)
 
     def watch(self, task: Task) -> None:
-        """Owner: watch a handler that occupies a thread although its client has disconnected.
+        """Loop owner: watch a handler that occupies a thread although its client has disconnected.
 
         After ``Timing.overdue_after`` the handler is logged, and counted until it ends.
         """
@@ -56,7 +56,7 @@ class OverdueHandlers:
             self._due[task] = self._loop.clock() + self._loop.timing.overdue_after
 
     def discard(self, task: Task) -> None:
-        """Owner: stop watching a task, because its handler has ended."""
+        """Loop owner: stop watching a task, because its handler has ended."""
         self._due.pop(task, None)
         self._overdue.discard(task)
 

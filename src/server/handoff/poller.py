@@ -39,15 +39,15 @@ class Poller:
         self._wires: list[Wire | None] = []  # the connections by descriptor
         # epoll is missing on other systems than Linux, and if gevent or eventlet has removed it.
         self._files: Any = select.epoll() if hasattr(select, "epoll") else Selector()
-        #: Owner: change the events of a file.
+        #: Loop owner: change the events of a file.
         self.modify: Callable[[int, int], object] = self._files.modify
         self._io: Any = rounds.chosen if rounds.usable() else pure_rounds
-        #: Owner: wait for some seconds, receive and decode; see ``pure_rounds.receive``.
+        #: Loop owner: wait for some seconds, receive and decode; see ``pure_rounds.receive``.
         self.receive: Callable[[float | None], tuple[list[Received], list[tuple[int, int]]]]
         self.receive = partial(self._io.receive, self._files, self._wires, self._buffer)
 
     def register(self, fd: int, events: int, wire: Wire | None = None) -> None:
-        """Owner: wait for events of a file.
+        """Loop owner: wait for events of a file.
 
         Args:
             fd: the file's descriptor.
@@ -60,28 +60,28 @@ class Poller:
             self._wires[fd] = wire
 
     def unregister(self, fd: int) -> None:
-        """Owner: stop waiting for events of a file."""
+        """Loop owner: stop waiting for events of a file."""
         if fd < len(self._wires):
             self._wires[fd] = None
         self._files.unregister(fd)
 
     def wire(self, fd: int) -> Any:
-        """Owner: return the connection with this descriptor, if one is registered; else None."""
+        """Loop owner: return the registered connection with this descriptor; None without one."""
         return self._wires[fd] if fd < len(self._wires) else None
 
     def close(self) -> None:
-        """Owner: close the poller's own file."""
+        """Loop owner: close the poller's own file."""
         self._files.close()
 
     def send(self, connections: list[Wire]) -> list[Incomplete]:
-        """Owner: send queued items; see :func:`wsframe.server.pure_rounds.send`."""
+        """Loop owner: send queued items; see :func:`wsframe.server.pure_rounds.send`."""
         incomplete: list[Incomplete] = self._io.send(connections, self._scratch)
         return incomplete
 
     def send_block(
         self, connections: list[Wire], block: bytes, count: int
     ) -> list[IncompleteBlock]:
-        """Owner: send the same data; see :func:`wsframe.server.pure_rounds.send_block`."""
+        """Loop owner: send the same data; see :func:`wsframe.server.pure_rounds.send_block`."""
         incomplete: list[IncompleteBlock] = self._io.send_block(connections, block, count)
         return incomplete
 
@@ -94,24 +94,24 @@ class Selector:
         self.close: Callable[[], None] = self._selector.close
 
     def register(self, fd: int, events: int) -> None:
-        """Owner: wait for events of a file, except ``HANGUP``, which selectors do not support."""
+        """Loop owner: wait for events of a file, except ``HANGUP``, unknown to selectors."""
         wanted = selectors.EVENT_READ if events & READ else 0
         wanted |= selectors.EVENT_WRITE if events & WRITE else 0
         if wanted:
             self._selector.register(fd, wanted)
 
     def unregister(self, fd: int) -> None:
-        """Owner: stop waiting for events of a file."""
+        """Loop owner: stop waiting for events of a file."""
         with suppress(KeyError):  # a file without requested events is not registered
             self._selector.unregister(fd)
 
     def modify(self, fd: int, events: int) -> None:
-        """Owner: change the events of a file."""
+        """Loop owner: change the events of a file."""
         self.unregister(fd)
         self.register(fd, events)
 
     def poll(self, timeout: float | None, at_most: int) -> list[tuple[int, int]]:
-        """Owner: return the ready files with their events.
+        """Loop owner: return the ready files with their events.
 
         Args:
             timeout: the longest time to wait, in seconds; None for no limit.

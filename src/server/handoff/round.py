@@ -78,7 +78,7 @@ class Round:
         self.send_by: float = 0.0
 
     def receive(self, timeout: float | None) -> Found:
-        """Owner: begin a round: poll, and receive from the sockets that are ready.
+        """Loop owner: begin a round: poll, and receive from the sockets that are ready.
 
         Args:
             timeout: the longest time to wait, in seconds; None for no limit.
@@ -92,12 +92,12 @@ class Round:
         return FILES if ready else NOTHING
 
     def begin_turns(self) -> None:
-        """Owner: start to measure the time of turns."""
+        """Loop owner: start to measure the time of turns."""
         self.turn_ended = now = self.clock()
         self.send_by = now + COLLECT_TIME
 
     def end_turn(self, peer: TaskPeer, profile: BlockingProfile) -> None:
-        """Owner: collect the answers of a turn; send all if the first one has waited long enough.
+        """Loop owner: collect the answers of a turn; send all if the first has waited enough.
 
         Args:
             peer: the connection of the turn.
@@ -113,12 +113,12 @@ class Round:
             self.turn_ended = now
 
     def send_answers(self) -> None:
-        """Owner: send the collected answers."""
+        """Loop owner: send the collected answers."""
         self.end()
         self.begin_turns()
 
     def end(self) -> None:
-        """Owner: send the remaining answers, because all turns of the round have ended."""
+        """Loop owner: send the remaining answers, because all turns of the round have ended."""
         if self.answered:
             answered, self.answered = self.answered, []
             for peer, items, sent in self._poller.send(answered):

@@ -20,14 +20,14 @@ class SafeCalls:
     place: ClassVar[str]
 
     def call_safely(self, function: Callable[..., Any], *arguments: object) -> None:
-        """Owner: call ``function``; an error ends only the connection whose method it is."""
+        """Loop owner: call ``function``; an error ends only the connection whose method it is."""
         try:
             function(*arguments)
         except Exception as error:
             self.report_error(error, getattr(function, "__self__", None))
 
     def report_error(self, error: Exception, source: object = None) -> None:
-        """Owner: log an internal error, and end the connection that caused it."""
+        """Loop owner: log an internal error, and end the connection that caused it."""
         log.error("internal error in %s (please report this)", self.place, exc_info=error)
         # If the source is a session or a task, its attribute ``peer`` is the connection.
         source = getattr(source, "peer", source)

@@ -30,7 +30,7 @@ class Slowdowns:
     def add(
         self, task: Task, reason: object, when_over: Callable[[Callable[[], object]], object]
     ) -> None:
-        """Owner: delay the next turn of a task; see :meth:`Loop.slow_down`."""
+        """Loop owner: delay the next turn of a task; see :meth:`Loop.slow_down`."""
         task.peer.stop_turn = True
         if reason in self._tasks:
             self._tasks[reason].add(task)
@@ -39,16 +39,16 @@ class Slowdowns:
         when_over(partial(self._call_soon, partial(self._end, reason)))
 
     def delays(self, task: Task) -> bool:
-        """Owner: return True if the next turn of a task is delayed."""
+        """Loop owner: return True if the next turn of a task is delayed."""
         return any(task in tasks for tasks in self._tasks.values())
 
     def discard(self, task: Task) -> None:
-        """Owner: remove a task that has ended."""
+        """Loop owner: remove a task that has ended."""
         for tasks in self._tasks.values():
             tasks.discard(task)
 
     def resume(self, task: Task) -> None:
-        """Owner: end the delay of a task, because its client has disconnected."""
+        """Loop owner: end the delay of a task, because its client has disconnected."""
         if self.delays(task):
             self.discard(task)
             if task.state is WAITING:

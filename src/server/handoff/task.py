@@ -53,13 +53,13 @@ class TaskLoop(Protocol):
     unfinished: set[Task]
 
     def queue_turn(self, task: Task, /) -> None:
-        """Owner: queue a turn of a task, which is one run of its user code."""
+        """Loop owner: queue a turn of a task, which is one run of its user code."""
 
     def run_in(self, worker: WorkerThread, task: Task, /) -> None:
-        """Owner: run a turn in this thread, if the task has work."""
+        """Loop owner: run a turn in this thread, if the task has work."""
 
     def finished(self, task: Task, /) -> None:
-        """Owner: forget a task whose user code has ended."""
+        """Loop owner: forget a task whose user code has ended."""
 
 
 class TaskPeer(Protocol):
@@ -82,13 +82,13 @@ class TaskPeer(Protocol):
         """Any thread: the client network that the threads count for; None for no limit."""
 
     def flush(self) -> None:
-        """Owner: send the queued frames."""
+        """Loop owner: send the queued frames."""
 
     def sent_partly(self, items: Any, sent: int) -> None:
-        """Owner: process the result of a call that has sent queued items of many connections."""
+        """Loop owner: process the result of a call that has sent items of many connections."""
 
     def abort(self) -> None:
-        """Owner: close the connection now."""
+        """Loop owner: close the connection now."""
 
 
 class Task(Resumable, ABC):
@@ -121,7 +121,7 @@ class Task(Resumable, ABC):
         self.context: Context = Context()
 
     def set_probation(self, turns: int) -> None:
-        """Owner: require some quick turns in a thread, unless the route sets ``blocking``."""
+        """Loop owner: require some quick turns in a thread, unless the route sets ``blocking``."""
         if self.profile.blocking is None:
             self.probation = turns
             self.needs_thread = turns > 0
@@ -137,7 +137,7 @@ class Task(Resumable, ABC):
         return self.profile.route
 
     def next_batch(self) -> list[Any] | None:
-        """Owner: remove and return the work of the next turn, a new list; None if there is no work.
+        """Loop owner: remove and return the work of the next turn, a new list; None without work.
 
         The loop skips this call if ``work`` has at most ``MAX_WORK_PER_TURN`` items.
         """
@@ -160,28 +160,28 @@ class Task(Resumable, ABC):
 
     @abstractmethod
     def finish_turn(self) -> None:
-        """Owner: process the result of the turn, and schedule the next turn."""
+        """Loop owner: process the result of the turn, and schedule the next turn."""
 
     def schedule(self) -> None:
-        """Owner: queue a turn; if a turn is running, its end queues the next one."""
+        """Loop owner: queue a turn; if a turn is running, its end queues the next one."""
         if self.state is IDLE or self.state is HELD:
             self.state = QUEUED
             self.peer.loop.queue_turn(self)
 
     def hold(self) -> None:
-        """Owner: accept no more work until :meth:`release`, because the turn waits for a thread."""
+        """Loop owner: accept no work until :meth:`release`, because the turn waits for a thread."""
 
     def release(self) -> None:
-        """Owner: undo :meth:`hold`."""
+        """Loop owner: undo :meth:`hold`."""
 
     def resume(self) -> None:
-        """Owner: queue the turn that waits for a thread, because one is free."""
+        """Loop owner: queue the turn that waits for a thread, because one is free."""
         self.release()
         self.state = QUEUED
         self.peer.loop.queue_turn(self)
 
     def start(self, worker: WorkerThread | None = None) -> None:
-        """Owner, once: start the user code; the loop does not stop before that code ends.
+        """Loop owner, once: start the user code; the loop does not stop before that code ends.
 
         Args:
             worker: the thread of a handler whose only turn lasts as long as the connection; None to
@@ -194,7 +194,7 @@ class Task(Resumable, ABC):
             self.peer.loop.run_in(worker, self)
 
     def end(self) -> None:
-        """Owner: record that the user code has ended."""
+        """Loop owner: record that the user code has ended."""
         self.state = ENDED
         self.work = None
         self.peer.loop.finished(self)

@@ -22,10 +22,10 @@ class QueueLoop(Protocol):
         """Any thread: queue ``function`` for the owner to call."""
 
     def call_safely(self, function: Callable[[], object], /) -> None:
-        """Owner: call ``function``; an error ends only the connection whose method it is."""
+        """Loop owner: call ``function``; an error ends only the connection whose method it is."""
 
     def at_next_tick(self, function: Callable[[], object], /) -> None:
-        """Owner: call ``function`` at the next check of the deadlines."""
+        """Loop owner: call ``function`` at the next check of the deadlines."""
 
 
 class ThreadQueue:
@@ -51,11 +51,11 @@ class ThreadQueue:
         return len(self._room)
 
     def discard(self, waiter: Waiter) -> None:
-        """Owner: remove a turn or a request, if it waits."""
+        """Loop owner: remove a turn or a request, if it waits."""
         self._room.discard(waiter)
 
     def wait_if_needed(self, waiter: Waiter, connection: TaskPeer, route: Hashable) -> bool:
-        """Owner: queue a turn or a request, unless a thread is free for it now.
+        """Loop owner: queue a turn or a request, unless a thread is free for it now.
 
         ``waiter.resume()`` is called when a thread is free, unless the waiter is discarded before.
 
@@ -71,7 +71,7 @@ class ThreadQueue:
         return shortage is not None
 
     def add(self, waiter: Waiter, holder: Holder, shortage: Shortage) -> None:
-        """Owner: queue a turn or a request, and log the reason."""
+        """Loop owner: queue a turn or a request, and log the reason."""
         self._room.add(waiter, holder)
         reason = self._explain(waiter.needs_thread, shortage)
         self._log.log(WARNING, "%s waits for a thread: %s", name_of(holder.route), reason)
@@ -80,14 +80,14 @@ class ThreadQueue:
             self._loop.at_next_tick(self._retry)
 
     def engage_turn(self, holder: Holder) -> WorkerThread | Shortage:
-        """Owner: return a thread for a turn, or the reason why no thread is free.
+        """Loop owner: return a thread for a turn, or the reason why no thread is free.
 
         A turn is one run of user code for one connection.
         """
         return self._threads.engage_turn(holder, self._retry_soon)
 
     def shortage(self, needs_thread: bool, holder: Holder) -> Shortage | None:
-        """Owner: return the reason to wait for a thread; None if one is free.
+        """Loop owner: return the reason to wait for a thread; None if one is free.
 
         A turn of a blocking route begins on the loop only if the system cannot start a thread. Then
         a spare thread can take over the loop.
@@ -99,14 +99,14 @@ class ThreadQueue:
         return self._threads.hand_off_shortage(holder, self._retry_soon)
 
     def explain(self, needs_thread: bool, connection: TaskPeer, route: Hashable) -> str:
-        """Owner: return the reason why no thread is free, for the log."""
+        """Loop owner: return the reason why no thread is free, for the log."""
         shortage = self.shortage(needs_thread, Holder(route, connection.network))
         if shortage is None:
             return "a thread became free too late"
         return self._explain(needs_thread, shortage)
 
     def log_refusal(self, route: Hashable, reason: str) -> None:
-        """Owner: log that a request is refused because no thread is free, at a limited rate."""
+        """Loop owner: log a refusal of a request because no thread is free, at a limited rate."""
         self._refusal_log.log(
             WARNING, "%s: a request is refused with 503, because %s", name_of(route), reason
         )

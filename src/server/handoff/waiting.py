@@ -19,7 +19,7 @@ class Waiter(Protocol):
         """True if the turn or request must run in a thread; False if it may begin on the loop."""
 
     def resume(self) -> None:
-        """Owner: continue, because a thread is free."""
+        """Loop owner: continue, because a thread is free."""
 
 
 Queue: TypeAlias = "OrderedDict[Waiter, None]"
@@ -42,13 +42,13 @@ class WaitingRoom:
         return len(self._holders)
 
     def add(self, waiter: Waiter, holder: Holder) -> None:
-        """Owner: add a waiter behind the others of the same route and network."""
+        """Loop owner: add a waiter behind the others of the same route and network."""
         self._holders[waiter] = holder
         networks = self._queues.setdefault(holder.route, OrderedDict())
         networks.setdefault(holder.network, OrderedDict())[waiter] = None
 
     def discard(self, waiter: Waiter) -> None:
-        """Owner: remove a turn or a request, if it waits."""
+        """Loop owner: remove a turn or a request, if it waits."""
         holder = self._holders.pop(waiter, None)
         if holder is None:
             return
@@ -61,7 +61,7 @@ class WaitingRoom:
             del self._queues[holder.route]
 
     def next(self, shortage: Callable[[Waiter, Holder], Shortage | None]) -> Waiter | None:
-        """Owner: remove and return the next waiter for which a thread is free, if any.
+        """Loop owner: remove and return the next waiter for which a thread is free, if any.
 
         Args:
             shortage: a function that returns the reason why no thread is free for a holder; None if

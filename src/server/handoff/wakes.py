@@ -52,11 +52,11 @@ class Wakes:
         self._rest_ends: Signal = self.new_signal()
 
     def add(self, ready_signal: Signal) -> None:
-        """Owner: schedule the wake-up of the thread that waits for a signal."""
+        """Loop owner: schedule the wake-up of the thread that waits for a signal."""
         self.signals.append(ready_signal)
 
     def wake_some(self, *, idle: bool) -> None:
-        """Owner: wake a thread, unless threads wake each other; without a GIL, wake all threads.
+        """Loop owner: wake a thread, unless threads wake each other; without a GIL, wake all.
 
         Args:
             idle: True if the owner may rest afterwards.
@@ -78,7 +78,7 @@ class Wakes:
             self._rest_ends.wait(0, following)
 
     def _rest(self, following: Signal | None) -> None:
-        """Owner: wake the next thread; wait until all threads wait again, at most 100 us."""
+        """Loop owner: wake the next thread; wait until all threads wait again, at most 100 us."""
         self.resting.append(None)
         if not self._rest_ends.wait(self.longest_rest, following) and self.last is self._seen:
             self._leave_out = LEFT_OUT

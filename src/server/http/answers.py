@@ -29,7 +29,7 @@ def respond(
     headers: Iterable[tuple[str, str]] = (),
     with_body: bool = True,
 ) -> None:
-    """Owner: send a complete answer, and close the connection."""
+    """Loop owner: send a complete answer, and close the connection."""
     own = (*headers, *peer.record.headers, ("Date", formatdate(usegmt=True)))
     head = layered(own, peer.clients.headers)
     peer.record.status = status
@@ -37,7 +37,7 @@ def respond(
 
 
 def respond_without_content(peer: Peer, headers: Iterable[tuple[str, str]]) -> None:
-    """Owner: answer with 204, without a Content-Length (RFC 9110 section 8.6), and close."""
+    """Loop owner: answer with 204, without a Content-Length (RFC 9110 section 8.6), and close."""
     peer.record.status = 204
     date, close = ("Date", formatdate(usegmt=True)), ("Connection", "close")
     own = (*headers, *peer.record.headers, date, close)
@@ -53,7 +53,7 @@ def refuse(
     kind: str | None = None,
     line: str = "",
 ) -> None:
-    """Owner: answer with an error, close the connection, and count and log the reason.
+    """Loop owner: answer with an error, close the connection, and count and log the reason.
 
     Args:
         peer: the connection.
@@ -69,7 +69,7 @@ def refuse(
 
 
 def refuse_plain_http(peer: Peer) -> None:
-    """Owner: refuse a client that sends plain HTTP to a server with TLS."""
+    """Loop owner: refuse a client that sends plain HTTP to a server with TLS."""
     refuse(peer, HandshakeError(400, "this port requires TLS: use https"), with_body=True)
 
 

@@ -65,7 +65,7 @@ class RequestReader(Session):
         self._complete = False
 
     def data_received(self, data: memoryview) -> None:
-        """Owner: pass data to the parser up to the end of the head, and nothing after it."""
+        """Loop owner: pass data to the parser up to the end of the head, and nothing after it."""
         parser = self._parser
         if parser is None:
             return  # a connection has one request, which is being answered
@@ -95,20 +95,20 @@ class RequestReader(Session):
             refuse(self._peer, error, request=request, with_body=with_body, line=line)
 
     def disconnected(self) -> None:
-        """Owner: release the parser; the client has not sent a complete request."""
+        """Loop owner: release the parser; the client has not sent a complete request."""
         self._release()
 
     def deadline_passed(self) -> None:
-        """Owner: close the connection, because the head was not complete in time."""
+        """Loop owner: close the connection, because the head was not complete in time."""
         self._peer.abort()
 
     @property
     def awaiting_request(self) -> bool:
-        """Owner: True until the head is complete."""
+        """Loop owner: True until the head is complete."""
         return not self._complete
 
     def shut_down(self) -> None:
-        """Owner: close the connection, because no complete request has been received."""
+        """Loop owner: close the connection, because no complete request has been received."""
         self._peer.abort()
 
     def _release(self) -> None:

@@ -247,7 +247,7 @@ def forward(request: Request, hop: Hop) -> None:
 
 
 def take_headers(request: Request) -> Pairs:
-    """Owner, once: return the headers for the answer that is sent now."""
+    """Loop owner, once: return the headers for the answer that is sent now."""
     added, request._added = request._added, None
     assert added is not None
     return added

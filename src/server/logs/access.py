@@ -50,7 +50,7 @@ log: BackgroundLogger = logger(ACCESS)
 
 
 def log_connection(peer: Peer) -> None:
-    """Owner: log a connection that has ended, unless it never sent anything to answer."""
+    """Loop owner: log a connection that has ended, unless it never sent anything to answer."""
     if not log.isEnabledFor(logging.INFO) or not (peer.record.status or peer.record.request):
         return
     fields = _fields(peer)

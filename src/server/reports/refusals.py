@@ -47,11 +47,11 @@ class Refusals:
         self._throttled: dict[str, ThrottledLog] = {}
 
     def count(self, status: int, reason: str) -> None:
-        """Owner: count a refused request."""
+        """Loop owner: count a refused request."""
         self.by_status[status] += 1
         self.by_reason[reason] += 1
 
     def log(self, reason: str, text: str) -> None:
-        """Owner: log a line; if a line with the same reason was just logged, count it."""
+        """Loop owner: log a line; if a line with the same reason was just logged, count it."""
         throttled = self._throttled.setdefault(reason, ThrottledLog())
         throttled.log(WARNING, "%s", text)

@@ -128,7 +128,7 @@ class Totals:
         self.topic_events = 0
 
     def take_over(self, peer: Counted) -> None:
-        """Owner, under the lock: add the counters of a connection that has ended."""
+        """Loop owner, under the lock: add the counters of a connection that has ended."""
         self.messages_in += peer.messages_in
         self.messages_out += peer.messages_out
         self.bytes_in += peer.bytes_in

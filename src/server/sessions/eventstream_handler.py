@@ -46,10 +46,10 @@ class EventStreamHandler(EventStreamSession):
         super().__init__(peer, profile, topics, request, None, gzip=gzip, heartbeat=heartbeat)
         self._handler = handler
 
-    # Owner ------------------------------------------------------------------------------------
+    # Loop owner -------------------------------------------------------------------------------
 
     def open(self, worker: WorkerThread | None = None) -> None:
-        """Owner, once: start the handler, after the head and the opening were queued.
+        """Loop owner, once: start the handler, after the head and the opening were queued.
 
         Args:
             worker: the thread for a generator.
@@ -61,11 +61,11 @@ class EventStreamHandler(EventStreamSession):
 
     @property
     def handler_ended(self) -> bool:
-        """Owner: True if the handler will send nothing more."""
+        """Loop owner: True if the handler will send nothing more."""
         return self.state is ENDED
 
     def finish_turn(self) -> None:
-        """Owner: clean up after the handler; its thread has closed the stream if necessary."""
+        """Loop owner: clean up after the handler; its thread has closed the stream if necessary."""
         self.end()
         if self.resumed:
             names = {one.topic for one in self.subscriptions}

@@ -113,7 +113,7 @@ class EventStreamSession(StreamReceiver, Subscriber):
         self._gzip = GzipStream() if gzip else None
         self.encoding: EventStreamEncoding = GZIPPED_EVENT_STREAM if gzip else EVENT_STREAM
 
-    # Owner ------------------------------------------------------------------------------------
+    # Loop owner -------------------------------------------------------------------------------
 
     @property
     def path(self) -> str:
@@ -121,7 +121,7 @@ class EventStreamSession(StreamReceiver, Subscriber):
         return self.request.path
 
     def opening(self) -> bytes:
-        """Owner: return the first bytes of the body."""
+        """Loop owner: return the first bytes of the body."""
         retry = encode_retry(self.peer.clients.settings.retry)
         if self._gzip is None:
             return retry
@@ -130,7 +130,7 @@ class EventStreamSession(StreamReceiver, Subscriber):
         return b"".join(blocks)
 
     def open(self, worker: WorkerThread | None = None) -> None:
-        """Owner, once: start, after the head and the opening were queued.
+        """Loop owner, once: start, after the head and the opening were queued.
 
         Args:
             worker: the thread for a handler that keeps its thread.
@@ -146,24 +146,24 @@ class EventStreamSession(StreamReceiver, Subscriber):
         self.shorten_request()
 
     def shorten_request(self) -> None:
-        """Owner: reduce a long request head to the data for the log."""
+        """Loop owner: reduce a long request head to the data for the log."""
         shorten(self.request, self.peer.clients.settings.max_kept_head)
 
     def work_on(self, work: list[Any]) -> None:
         """The turn's thread: do nothing, because a stream without a handler has no turns."""
 
     def finish_turn(self) -> None:
-        """Owner: do nothing, because a stream without a handler has no turns."""
+        """Loop owner: do nothing, because a stream without a handler has no turns."""
 
     def put(self, block: bytes) -> None:
-        """Owner: queue several encoded events as one block."""
+        """Loop owner: queue several encoded events as one block."""
         if self._gzip is None:
             self.peer.out.append(block)
         else:
             self._gzip.put_fast(block, self.peer.out.append)
 
     def send_notice(self, notice: bytes) -> None:
-        """Owner: send a notice, which does not count as an event."""
+        """Loop owner: send a notice, which does not count as an event."""
         if self._gzip is None:
             super().send_notice(notice)
         elif notice:
@@ -171,7 +171,7 @@ class EventStreamSession(StreamReceiver, Subscriber):
             self.peer.flush()
 
     def topic_ended(self, subscription: TopicSubscription) -> None:
-        """Owner: end a subscription; end the stream after its last subscription."""
+        """Loop owner: end a subscription; end the stream after its last subscription."""
         super().topic_ended(subscription)
         self._complete = not self.subscriptions
         if self._complete and self.handler_ended:
@@ -179,18 +179,18 @@ class EventStreamSession(StreamReceiver, Subscriber):
 
     @property
     def handler_ended(self) -> bool:
-        """Owner: True if the stream has no handler that will send more events."""
+        """Loop owner: True if the stream has no handler that will send more events."""
         return True
 
     def too_slow(self, topic: str) -> None:
-        """Owner: disconnect a client that is too slow; the client reconnects automatically."""
+        """Loop owner: disconnect a client that is too slow; the client reconnects automatically."""
         self.peer.cut_off("too slow for its event stream")
 
     def data_received(self, data: memoryview) -> None:
-        """Owner: ignore received data, because a connection serves one request."""
+        """Loop owner: ignore received data, because a connection serves one request."""
 
     def disconnected(self) -> None:
-        """Owner: end the stream, because its socket has ended."""
+        """Loop owner: end the stream, because its socket has ended."""
         self._finish_sending()
         if self.state is WAITING:  # the handler has not started
             self.end()
@@ -200,7 +200,7 @@ class EventStreamSession(StreamReceiver, Subscriber):
         self.over = True
 
     def _finish_sending(self) -> None:
-        """Owner: end the subscriptions, and wake a handler that waits for an item."""
+        """Loop owner: end the subscriptions, and wake a handler that waits for an item."""
         self.over = True
         self.leave_topics()
         if self.state is BUSY:
@@ -208,35 +208,35 @@ class EventStreamSession(StreamReceiver, Subscriber):
             self.peer.loop.overdue.watch(self)
 
     def _wake_handler(self) -> None:
-        """Owner: wake a handler that waits for an item."""
+        """Loop owner: wake a handler that waits for an item."""
         queue = self.awaited_queue
         if queue is not None and not wake(queue):
             self.peer.loop.at_next_tick(self._wake_handler)
 
     def deadline_passed(self) -> None:
-        """Owner: send a heartbeat if nothing was sent for half of the heartbeat interval."""
+        """Loop owner: send a heartbeat if nothing was sent for half of the heartbeat interval."""
         if self._sent == self.peer.bytes_out and not self.peer.has_unsent:
             event = self.peer.clients.settings.heartbeat_event
             self.send_notice(self._heartbeat or encode_heartbeat(event))
         self.begin_heartbeat()
 
     def begin_heartbeat(self) -> None:
-        """Owner: schedule the next heartbeat check, after half of the heartbeat interval."""
+        """Loop owner: schedule the next heartbeat check, after half of the heartbeat interval."""
         self._sent = self.peer.bytes_out
         heartbeat = self.peer.clients.settings.heartbeat
         if heartbeat and not self.peer.closed:
             self.peer.due_in(heartbeat / 2)
 
     def shut_down(self) -> None:
-        """Owner: end the stream, because the server stops."""
+        """Loop owner: end the stream, because the server stops."""
         self.finish()
 
     def close_for_good(self, code: int, reason: str) -> None:
-        """Owner: end the stream for good, because the application has closed its identity."""
+        """Loop owner: end the stream for good, because the application has closed its identity."""
         self.request_close(final=True)
 
     def finish(self, *last: bytes) -> None:
-        """Owner: end the stream after the queued events and the argument's bytes."""
+        """Loop owner: end the stream after the queued events and the argument's bytes."""
         self._finish_sending()
         if self._gzip is None:
             self.peer.finish(*last)
@@ -245,7 +245,7 @@ class EventStreamSession(StreamReceiver, Subscriber):
             self.peer.finish()
 
     def end_for_good(self) -> None:
-        """Owner: end the stream for good: with the id that stops clients from reconnecting."""
+        """Loop owner: end the stream for good: with the id that stops clients from reconnecting."""
         self.finish(encode_end())
 
     # Any thread -------------------------------------------------------------------------------

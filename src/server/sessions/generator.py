@@ -59,10 +59,10 @@ class GeneratorSession(WebSocketSession):
         self._remaining: Sequence[Any] = ()
         self._outcome: BaseException | None = None
 
-    # Owner ------------------------------------------------------------------------------------
+    # Loop owner -------------------------------------------------------------------------------
 
     def deliver(self, messages: list[str | bytes]) -> Task | None:
-        """Owner: schedule a turn for the messages; during a turn, keep them for the next one."""
+        """Loop owner: schedule a turn for the messages, or keep them during a turn."""
         if self.state is IDLE:
             self.work = messages
             return self
@@ -74,7 +74,7 @@ class GeneratorSession(WebSocketSession):
         return None
 
     def add_end(self, end: ConnectionClosed) -> Task | None:
-        """Owner: schedule the last turn, after the messages."""
+        """Loop owner: schedule the last turn, after the messages."""
         if self._never_started:
             self.end()
             self.generator.close()
@@ -97,17 +97,17 @@ class GeneratorSession(WebSocketSession):
 
     @property
     def _never_started(self) -> bool:
-        """Owner: True if the client disconnected while the handler waited for a thread to start."""
+        """Loop owner: True if the client disconnected while the handler waited for a thread."""
         waits = self.state is WAITING and self.peer.closed
         return waits and inspect.getgeneratorstate(self.generator) == inspect.GEN_CREATED
 
     def drained(self) -> None:
-        """Owner: schedule a turn for the messages that waited until the client received data."""
+        """Loop owner: schedule a turn for messages that waited until the client received data."""
         if self.state is HELD:
             self.schedule()
 
     def next_batch(self) -> list[Any] | None:
-        """Owner: return the next messages; after the last message, the error for the handler."""
+        """Loop owner: return the next messages; after the last one, the handler's error."""
         if self.state is ENDED:
             return None
         work = super().next_batch()
@@ -120,7 +120,7 @@ class GeneratorSession(WebSocketSession):
         return work
 
     def finish_turn(self) -> None:
-        """Owner: end the task if the handler has ended; otherwise schedule the next turn."""
+        """Loop owner: end the task if the handler has ended; otherwise schedule the next turn."""
         self.peer.stop_turn = False
         self.shorten_request()
         if self._outcome is not None:

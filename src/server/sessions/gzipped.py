@@ -139,7 +139,7 @@ class GzipStream:
         self._size = 0
 
     def put_fast(self, data: bytes, queue: Callable[[bytes], object]) -> int:
-        """Owner: queue a block, or other data as a new block.
+        """Loop owner: queue a block, or other data as a new block.
 
         Large data is stored uncompressed in its new block.
         """

@@ -51,7 +51,7 @@ class Liveness(Keepalive):
         self._unfinished: Unfinished | None = None
 
     def check(self, peer: Peer, codec: Connection, *, unread: bool) -> Verdict | None:
-        """Owner: ping a silent client, and check the time limits of its pong and its message.
+        """Loop owner: ping a silent client, and check the time limits of its pong and its message.
 
         Before this call, :meth:`Peer.check_progress` must check that the client accepts data.
 

@@ -71,10 +71,10 @@ class Subscriber(TopicReceiver, Session, Task):
         self.peer.clients.identities.assign_soon(self.peer, text)
 
     def put(self, block: bytes) -> None:
-        """Owner: queue several encoded messages as one block."""
+        """Loop owner: queue several encoded messages as one block."""
         self.peer.out.append(block)
 
     def send_notice(self, notice: bytes) -> None:
-        """Owner: send a notice, which does not count as a message."""
+        """Loop owner: send a notice, which does not count as a message."""
         if notice:
             self.peer.send_control(notice)

@@ -74,16 +74,16 @@ class ThreadSession(WebSocketSession):
         """Any thread: True while the handler's thread waits for a message, or is about to wait."""
         return bool(self._waiting)
 
-    # Owner ------------------------------------------------------------------------------------
+    # Loop owner -------------------------------------------------------------------------------
 
     def finish_turn(self) -> None:
-        """Owner: close the connection, because the handler has returned or raised."""
+        """Loop owner: close the connection, because the handler has returned or raised."""
         self.end()
         error, self._outcome = self._outcome, None
         self.handler_ended(error)
 
     def deliver(self, messages: list[str | bytes]) -> None:
-        """Owner: queue the messages; stop reading the client while the queue is full."""
+        """Loop owner: queue the messages; stop reading the client while the queue is full."""
         size = sum(map(getsizeof, messages))
         self._put((messages, size))
         self._delivered += size
@@ -93,7 +93,7 @@ class ThreadSession(WebSocketSession):
             self._resume_if_drained()  # the thread may have emptied the queue meanwhile
 
     def add_end(self, end: ConnectionClosed) -> None:
-        """Owner: queue the end of the connection after the messages."""
+        """Loop owner: queue the end of the connection after the messages."""
         if not self._end_queued:
             self._end_queued = True
             self._put(end)

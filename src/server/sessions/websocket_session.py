@@ -91,10 +91,10 @@ class WebSocketSession(Subscriber):
         self._update_limit()
         self.request: Request = request
 
-    # Owner ------------------------------------------------------------------------------------
+    # Loop owner -------------------------------------------------------------------------------
 
     def _enter(self, state: ClosingState) -> None:
-        """Owner: change the state of the closing handshake to a later one."""
+        """Loop owner: change the state of the closing handshake to a later one."""
         assert state > self.closing
         self.closing = state
 
@@ -109,7 +109,7 @@ class WebSocketSession(Subscriber):
 
     @abstractmethod
     def deliver(self, messages: list[str | bytes]) -> Task | None:
-        """Owner: deliver messages to the handler, after messages that already wait.
+        """Loop owner: deliver messages to the handler, after messages that already wait.
 
         The connection is not over, so the handler has not ended.
 
@@ -119,14 +119,14 @@ class WebSocketSession(Subscriber):
 
     @abstractmethod
     def add_end(self, end: ConnectionClosed) -> Task | None:
-        """Owner: deliver the connection's end to the handler, once, after all messages.
+        """Loop owner: deliver the connection's end to the handler, once, after all messages.
 
         Returns:
             The task whose turn is due and not yet scheduled, or None.
         """
 
     def deliver_end(self, end: ConnectionClosed) -> None:
-        """Owner: deliver the connection's end to the handler, and schedule the due turn."""
+        """Loop owner: deliver the connection's end to the handler, and schedule the due turn."""
         due = self.add_end(end)
         if due is not None:
             due.schedule()
@@ -134,7 +134,7 @@ class WebSocketSession(Subscriber):
     def messages_received(
         self, messages: list[str | bytes], rest: memoryview | None
     ) -> Task | None:
-        """Owner: deliver messages that the loop has decoded, and decode the data after them."""
+        """Loop owner: deliver messages that the loop has decoded, and decode the rest."""
         if rest is not None:
             return self._process([*messages, *self._decode(rest)])
         if self.over is not None:
@@ -145,11 +145,11 @@ class WebSocketSession(Subscriber):
         return self.deliver(messages)
 
     def data_received(self, data: memoryview) -> Task | None:
-        """Owner: decode the data, and deliver the completed messages."""
+        """Loop owner: decode the data, and deliver the completed messages."""
         return self._process(self._decode(data))
 
     def _decode(self, data: memoryview) -> list[Any]:
-        """Owner: decode the data; return the events, and count the messages among them."""
+        """Loop owner: decode the data; return the events, and count the messages among them."""
         codec, peer = self.codec, self.peer
         events: list[Any] = codec.receive(data)
         self._update_limit()
@@ -160,13 +160,13 @@ class WebSocketSession(Subscriber):
         return events
 
     def _update_limit(self) -> None:
-        """Owner: let the loop decode the next data if it begins with a frame."""
+        """Loop owner: let the loop decode the next data if it begins with a frame."""
         codec, peer = self.codec, self.peer
         decodable = peer.fd >= 0 and codec.deflate is None and codec.between_messages
         peer.limit = codec.max_message_size if decodable else -1
 
     def _process(self, events: list[Any]) -> Task | None:
-        """Owner: deliver the messages, and process the other events.
+        """Loop owner: deliver the messages, and process the other events.
 
         Returns:
             The task whose turn is due because of the events, if any.
@@ -192,7 +192,7 @@ class WebSocketSession(Subscriber):
         return None
 
     def disconnected(self) -> None:
-        """Owner: end the session, because the socket has ended."""
+        """Loop owner: end the session, because the socket has ended."""
         self._enter(CLOSED)
         if self.over is None:
             self.over = self._client_end or ConnectionClosed(
@@ -211,7 +211,7 @@ class WebSocketSession(Subscriber):
         )
 
     def deadline_passed(self) -> None:
-        """Owner: check an open connection, or end a closing handshake that takes too long."""
+        """Loop owner: check an open connection, or end a closing handshake that takes too long."""
         if self.closing is OPEN:
             self._check()
         elif self.closing is CLOSING:
@@ -223,36 +223,36 @@ class WebSocketSession(Subscriber):
             self.deliver_end(self.over)
 
     def hold(self) -> None:
-        """Owner: stop reading the client, because the handler waits for a thread."""
+        """Loop owner: stop reading the client, because the handler waits for a thread."""
         if not self._paused:
             self.peer.pause_reading(until_hangup=True)
 
     def release(self) -> None:
-        """Owner: resume reading the client, because the handler has a thread."""
+        """Loop owner: resume reading the client, because the handler has a thread."""
         if not self._paused:
             self.peer.resume_reading()
 
     def start(self, worker: WorkerThread | None = None) -> None:
-        """Owner, once: start the handler, and the periodic checks of the client."""
+        """Loop owner, once: start the handler, and the periodic checks of the client."""
         super().start(worker)
         # The first check has a random delay, so that clients are not all pinged at the same time.
         self.peer.due_in(random() * check_interval(self.peer.clients.settings))
 
     def shut_down(self) -> None:
-        """Owner: close, because the server stops."""
+        """Loop owner: close, because the server stops."""
         self.close(CloseCode.GOING_AWAY, "the server is shutting down")
 
     def close_for_good(self, code: int, reason: str) -> None:
-        """Owner: close, because the application has closed the identity of the connection."""
+        """Loop owner: close, because the application has closed the identity of the connection."""
         self.request_close(code, reason)
 
     def expire(self) -> None:
-        """Owner: close, because the connection has reached its maximum age."""
+        """Loop owner: close, because the connection has reached its maximum age."""
         age = self.peer.clients.settings.max_connection_age
         self.close(CloseCode.GOING_AWAY, f"open for about {age:g} s (max_connection_age)")
 
     def close(self, code: int, reason: str) -> None:
-        """Owner: send the server's close frame, if it was not sent, and wait for the client's."""
+        """Loop owner: send the close frame, if it was not sent, and wait for the client's."""
         self.over = self.over or ConnectionClosed(code, reason)
         self.leave_topics()  # sends the last events, and may find that the socket is lost
         if self.closing is CLIENT_CLOSING:
@@ -266,7 +266,7 @@ class WebSocketSession(Subscriber):
         self.deliver_end(self.over)
 
     def handler_ended(self, error: BaseException | None) -> None:
-        """Owner: close the connection, because the handler has returned or raised an error."""
+        """Loop owner: close the connection, because the handler has returned or raised an error."""
         # A ConnectionClosed of another connection is logged like any error.
         ended = _is_end(error) and self.over is not None
         failed = error is not None and not ended
@@ -296,7 +296,7 @@ class WebSocketSession(Subscriber):
         log.error("the handler of %s failed", self.path, exc_info=(type(error), error, traceback))
 
     def answer_client(self) -> None:
-        """Owner: answer the client's close frame or error, and close (RFC 6455 section 7.1.1)."""
+        """Loop owner: answer the client's close frame or error, and close (RFC 6455, 7.1.1)."""
         if self.closing is CLIENT_CLOSING:
             self.leave_topics()  # sends the last events, and may find that the socket is lost
         if self.closing is CLIENT_CLOSING and self._client_end is not None:
@@ -306,18 +306,18 @@ class WebSocketSession(Subscriber):
             self.peer.finish(self.codec.close(self._client_end.code, reason))
 
     def too_slow(self, topic: str) -> None:
-        """Owner: close the connection of a client that is too slow for a topic."""
+        """Loop owner: close the connection of a client that is too slow for a topic."""
         log.warning("closing %s: the client is too slow for topic %r", self.peer.address, topic)
         self.peer.clients.totals.slow_clients += 1
         self.close(CloseCode.TRY_AGAIN_LATER, "too slow for its topic")
 
     @property
     def _unread(self) -> bool:
-        """Owner: True while the server does not read, so that the client's silence is no fault."""
+        """Loop owner: True while the server does not read, so that silence is no fault."""
         return self._paused or self.state is WAITING
 
     def _check(self) -> None:
-        """Owner: check the client, and close the connection if it is dead or too slow."""
+        """Loop owner: check the client, and close the connection if it is dead or too slow."""
         peer = self.peer
         peer.check_progress(peer.loop.checked_at)
         unread = self._unread
@@ -329,12 +329,12 @@ class WebSocketSession(Subscriber):
             peer.deadline = min(peer.loop.instant(interval), self._liveness.pong_due)
 
     def _give_up(self, code: int, reason: str) -> None:
-        """Owner: close the connection of a client that is dead or too slow."""
+        """Loop owner: close the connection of a client that is dead or too slow."""
         log.info("closing %s: %s", self.peer.address, reason)
         self.close(code, reason)
 
     def _accepts_answers(self) -> bool:
-        """Owner: return True if a client that has sent its close frame still accepts answers."""
+        """Loop owner: True if a client that has sent its close frame still accepts answers."""
         now = self.peer.loop.clock()
         self.peer.check_progress(now)
         remaining = self.peer.waiting_since + self.peer.clients.settings.close_timeout - now
@@ -344,7 +344,7 @@ class WebSocketSession(Subscriber):
         return True
 
     def _client_closes(self, end: ConnectionClosed) -> Task | None:
-        """Owner: process the client's close frame, or its protocol error.
+        """Loop owner: process the client's close frame, or its protocol error.
 
         Returns:
             The task whose turn is due because of the event, if any.

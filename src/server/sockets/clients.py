@@ -72,7 +72,7 @@ class Clients:
         loop.on_task_end = self._check_empty
 
     def add(self, peer: Peer) -> None:
-        """Owner: add a new connection."""
+        """Loop owner: add a new connection."""
         assert self.loop.owned()
         self.loop.start_ticks()
         with self.totals.lock:
@@ -80,7 +80,7 @@ class Clients:
             self.totals.accepted += 1
 
     def remove(self, peer: Peer) -> None:
-        """Owner: remove a connection that has ended."""
+        """Loop owner: remove a connection that has ended."""
         assert self.loop.owned()
         with self.totals.lock:
             self.peers.discard(peer)
@@ -90,12 +90,12 @@ class Clients:
         self._check_empty()
 
     def for_each_peer(self, function: Callable[[Peer], object]) -> None:
-        """Owner: call ``function`` with every connection; an error ends only that connection."""
+        """Loop owner: call ``function`` with each connection; an error ends only that one."""
         for peer in tuple(self.peers):
             self.loop.call_safely(function, peer)
 
     def shut_down_paced(self, spread: float, phase: float) -> None:
-        """Owner: begin to close the connections one by one; see :class:`PacedShutdown`.
+        """Loop owner: begin to close the connections one by one; see :class:`PacedShutdown`.
 
         A connection without a request is served if its request arrives soon, and otherwise closed.
         Browsers (RFC 9110 section 9.2.2) and proxies repeat an unread request on another
@@ -106,7 +106,7 @@ class Clients:
         self.loop.tick_soon()
 
     def when_empty(self, function: Callable[[], object]) -> None:
-        """Owner: call ``function`` as soon as no connection is open and no user code runs."""
+        """Loop owner: call ``function`` as soon as no connection is open and no user code runs."""
         self._when_empty = function
         self._check_empty()
 
@@ -115,7 +115,7 @@ class Clients:
             self._when_empty()
 
     def _tick(self, now: float) -> float | None:
-        """Owner: check the deadlines of some connections.
+        """Loop owner: check the deadlines of some connections.
 
         Returns:
             The pause until the next call, in seconds; None if there are no connections.

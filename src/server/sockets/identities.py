@@ -88,10 +88,10 @@ class Identities:
         # The connections to close, each once; no set is empty.
         self._closing: deque[tuple[set[Connection], int, str]] = deque()
 
-    # Owner ------------------------------------------------------------------------------------
+    # Loop owner -------------------------------------------------------------------------------
 
     def assign(self, peer: Connection, identity: str | None) -> None:
-        """Owner: set the identity of an open connection; None for no identity."""
+        """Loop owner: set the identity of an open connection; None for no identity."""
         self.remove(peer)
         if identity is not None and not peer.closed:
             peer.record.identity = identity
@@ -99,7 +99,7 @@ class Identities:
             self._on_identity()
 
     def remove(self, peer: Connection) -> None:
-        """Owner: forget the identity of a connection."""
+        """Loop owner: forget the identity of a connection."""
         identity, peer.record.identity = peer.record.identity, None
         peers = self._peers.get(identity) if identity is not None else None
         if identity is not None and peers is not None:
@@ -108,11 +108,11 @@ class Identities:
                 del self._peers[identity]
 
     def closed_since(self, identity: str | None, time: float) -> bool:
-        """Owner: return True if an identity was closed after this monotonic time."""
+        """Loop owner: return True if an identity was closed after this monotonic time."""
         return identity is not None and self._closed.get(identity, -inf) > time
 
     def _close(self, identity: str, code: int, reason: str, now: float) -> None:
-        """Owner: remember the closing, and begin to close the connections."""
+        """Loop owner: remember the closing, and begin to close the connections."""
         self._closed[identity] = now
         self._closed.move_to_end(identity)
         while (
@@ -126,7 +126,7 @@ class Identities:
                 self._close_some()
 
     def _close_some(self) -> None:
-        """Owner: close some of the connections; the next ones follow in the next round."""
+        """Loop owner: close some of the connections; the next ones follow in the next round."""
         for _ in range(STEP):
             peers, code, reason = self._closing[0]
             self._loop.call_safely(peers.pop().session.close_for_good, code, reason)

@@ -170,12 +170,12 @@ class Listener:
         self._throttled = ThrottledLog()
 
     def open(self) -> None:
-        """Owner: start to accept connections."""
+        """Loop owner: start to accept connections."""
         self._accepting = True
         self._loop.register(self._sock, READ, self)
 
     def close(self) -> None:
-        """Owner: stop accepting connections, and close the socket."""
+        """Loop owner: stop accepting connections, and close the socket."""
         self._stop_accepting()
         if self._kept:
             self._sock.close()
@@ -188,7 +188,7 @@ class Listener:
         self._close_spare()
 
     def ready(self, events: int) -> None:
-        """Owner: accept a batch of connections; after each full batch, double the batch size."""
+        """Loop owner: accept a batch of connections; double the size after a full batch."""
         for _ in range(self._at_once):
             try:
                 sock, address = self._sock.accept()

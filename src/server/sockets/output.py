@@ -122,11 +122,11 @@ class Output(Wire, Progress, ABC):
 
     @abstractmethod
     def abort(self) -> None:
-        """Owner: close the socket now."""
+        """Loop owner: close the socket now."""
 
     @abstractmethod
     def cut_off(self, why: str) -> None:
-        """Owner: close the socket now, because the client is too slow; log the reason."""
+        """Loop owner: close the socket now, because the client is too slow; log the reason."""
 
     @abstractmethod
     def _shut_write(self) -> None:
@@ -136,11 +136,11 @@ class Output(Wire, Progress, ABC):
     def _update_interest(self) -> None:
         """Poll the socket for the events that can be handled now."""
 
-    # Owner ------------------------------------------------------------------------------------
+    # Loop owner -------------------------------------------------------------------------------
 
     @property
     def congested(self) -> bool:
-        """Owner: True if more than ``HIGH_WATER`` bytes are unsent."""
+        """Loop owner: True if more than ``HIGH_WATER`` bytes are unsent."""
         return self._unsent_size > HIGH_WATER
 
     @property
@@ -150,17 +150,17 @@ class Output(Wire, Progress, ABC):
 
     @property
     def send_closed(self) -> bool:
-        """Owner: True if frames that are queued from now on will not be sent."""
+        """Loop owner: True if frames that are queued from now on will not be sent."""
         return self.state is not OPEN
 
     @property
     def has_unsent(self) -> bool:
-        """Owner: True if the socket has not accepted all data."""
+        """Loop owner: True if the socket has not accepted all data."""
         return bool(self._unsent)
 
     @property
     def position(self) -> int:
-        """Owner: the number of bytes sent, including bytes not yet accepted by the socket."""
+        """Loop owner: the number of bytes sent, including bytes not yet accepted by the socket."""
         return self.bytes_out + self._unsent_size
 
     @property
@@ -169,22 +169,22 @@ class Output(Wire, Progress, ABC):
         return max(0, self.frames_out)
 
     def begin_answer(self, head: bytes) -> None:
-        """Owner: queue the head of an answer that messages follow."""
+        """Loop owner: queue the head of an answer that messages follow."""
         self.out.append(head)
         self.frames_out: int = -1  # the head does not count as a message
 
     def send_control(self, *frames: bytes) -> None:
-        """Owner: send the queued frames, then the given control frames."""
+        """Loop owner: send the queued frames, then the given control frames."""
         self.queue_control(*frames)
         self.flush()
 
     def queue_control(self, *frames: bytes) -> None:
-        """Owner: queue control frames after the other frames; :meth:`flush` sends all of them."""
+        """Loop owner: queue control frames after the other frames; :meth:`flush` sends them."""
         if self.state is OPEN:
             self._gather(*frames)
 
     def flush(self) -> None:
-        """Owner: send as many queued items as the socket accepts."""
+        """Loop owner: send as many queued items as the socket accepts."""
         if not self.clear:
             self._flush_slowly()
         elif self.out:
@@ -192,7 +192,7 @@ class Output(Wire, Progress, ABC):
                 self.sent_partly(items, sent)
 
     def sent_partly(self, items: Sequence[Item] | bytes | None, sent: int) -> None:
-        """Owner: process the result of a call that has sent queued items of many connections.
+        """Loop owner: process the result of a call that has sent queued items of many connections.
 
         Args:
             items: the items taken from ``out``, or their TLS records; None if no item was taken.
@@ -206,7 +206,7 @@ class Output(Wire, Progress, ABC):
             self._flush_slowly()
 
     def _flush_as_scheduled(self) -> None:
-        """Owner: flush frames that another thread or another connection's handler has queued."""
+        """Loop owner: flush frames that another thread, or another handler, has queued."""
         self._flush_scheduled = False
         self.loop.round.answered.append(self)
 
@@ -233,7 +233,7 @@ class Output(Wire, Progress, ABC):
             self.session.sent_all()
 
     def close_send(self, *last: bytes) -> None:
-        """Owner: queue the last frames; frames that are appended later are not sent."""
+        """Loop owner: queue the last frames; frames that are appended later are not sent."""
         if self.state is not OPEN:
             return
         self._gather(*last)

@@ -109,14 +109,14 @@ class Peer(Output):
         self._reading = READ  # the requested event: READ, HANGUP, or 0 for none
         self._interest = 0
 
-    # Owner ------------------------------------------------------------------------------------
+    # Loop owner -------------------------------------------------------------------------------
 
     def client_certificate(self) -> dict[str, Any] | None:
-        """Owner: return the client's verified certificate; None without one, or without TLS."""
+        """Loop owner: return the client's verified certificate; None without one or TLS."""
         return None
 
     def open(self, session: Session, timeout: float) -> None:
-        """Owner: start to serve the client.
+        """Loop owner: start to serve the client.
 
         Args:
             session: the first session.
@@ -129,12 +129,12 @@ class Peer(Output):
         self._update_interest()
 
     def switch(self, session: Session, timeout: float = inf) -> None:
-        """Owner: replace the session."""
+        """Loop owner: replace the session."""
         self.session = session
         self.deadline = inf if timeout == inf else self.loop.clock() + timeout
 
     def proceed(self, session: Session, received: memoryview) -> Task | None:
-        """Owner: use another session from now on, after data that precedes TLS.
+        """Loop owner: use another session from now on, after data that precedes TLS.
 
         The deadline remains the same.
 
@@ -149,11 +149,11 @@ class Peer(Output):
         return session.data_received(received) if received else None
 
     def due_in(self, seconds: float) -> None:
-        """Owner: set the deadline of the session, in seconds from now."""
+        """Loop owner: set the deadline of the session, in seconds from now."""
         self.deadline = self.loop.clock() + seconds
 
     def limit_age(self) -> None:
-        """Owner: begin the time of ``max_connection_age``, which is random for each connection."""
+        """Loop owner: begin the time of ``max_connection_age``, random for each connection."""
         age = self.clients.settings.max_connection_age
         if age:
             age *= uniform(1 - AGE_SPREAD, 1 + AGE_SPREAD)
@@ -162,7 +162,7 @@ class Peer(Output):
 
     @property
     def awaiting_request(self) -> bool:
-        """Owner: True until a complete request has been received."""
+        """Loop owner: True until a complete request has been received."""
         return self.session.awaiting_request
 
     @property
@@ -176,7 +176,7 @@ class Peer(Output):
         return self.clients.network_of(self)
 
     def pause_reading(self, *, until_hangup: bool = False) -> None:
-        """Owner: stop reading, so that the flow control of TCP stops the client.
+        """Loop owner: stop reading, so that the flow control of TCP stops the client.
 
         Args:
             until_hangup: resume reading when the client has closed its side. Only Linux reports
@@ -186,12 +186,12 @@ class Peer(Output):
         self._update_interest()
 
     def resume_reading(self) -> None:
-        """Owner: undo :meth:`pause_reading`."""
+        """Loop owner: undo :meth:`pause_reading`."""
         self._reading = READ
         self._update_interest()
 
     def finish(self, *last: bytes) -> None:
-        """Owner: send the queued frames and these last ones, then close the connection.
+        """Loop owner: send the queued frames and these last ones, then close the connection.
 
         The server's side is shut down first. Data that the client still sends is discarded, because
         a reset could destroy the last frames on their way (RFC 9112 section 9.6).
@@ -204,7 +204,7 @@ class Peer(Output):
         self.flush()
 
     def abort(self) -> None:
-        """Owner: close the socket now.
+        """Loop owner: close the socket now.
 
         The system still sends the data that the socket has accepted, unless
         :meth:`_discard_unacknowledged` was called.
@@ -245,7 +245,7 @@ class Peer(Output):
         self.session.after_fork()
 
     def check(self, now: float) -> None:
-        """Owner: check the progress of the client, and the age of the connection.
+        """Loop owner: check the progress of the client, and the age of the connection.
 
         Args:
             now: the time on the loop's clock.
@@ -258,7 +258,7 @@ class Peer(Output):
                 self.flush()
 
     def check_progress(self, now: float) -> None:
-        """Owner: check the data that the client has acknowledged; disconnect a stalled client.
+        """Loop owner: check the data that the client has acknowledged; disconnect a stalled client.
 
         Args:
             now: the time on the loop's clock.
@@ -282,7 +282,7 @@ class Peer(Output):
             )
 
     def deadline_passed(self) -> None:
-        """Owner: act on the passed deadline of the session or of the close."""
+        """Loop owner: act on the passed deadline of the session or of the close."""
         if self.state is not OPEN:
             now = self.loop.clock()
             self.check_progress(now)  # this check can move the deadline
@@ -297,7 +297,7 @@ class Peer(Output):
         self.flush()
 
     def cut_off(self, why: str) -> None:
-        """Owner: close the socket now, because the client is too slow; log the reason."""
+        """Loop owner: close the socket now, because the client is too slow; log the reason."""
         if self.state is not CLOSED:
             log.warning("disconnecting %s: %s", self.address, why)
             self.clients.totals.slow_clients += 1
@@ -314,13 +314,13 @@ class Peer(Output):
                 self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, DISCARD)
 
     def shut_down(self) -> None:
-        """Owner: close, because the server stops, after an answer that is being sent."""
+        """Loop owner: close, because the server stops, after an answer that is being sent."""
         if self.state < FINISHING:
             self.session.shut_down()
             self.flush()
 
     def ready(self, events: int) -> Task | None:
-        """Owner: receive and send as much as the socket permits; the events are only a hint."""
+        """Loop owner: receive and send as much as the socket permits; events are a hint."""
         if events != READ and not self._may_read(events):
             return None
         loop = self.loop

@@ -42,7 +42,7 @@ class ProxiedConnections:
         return self._proxies.trust(client)
 
     def open(self, peer: Peer, timeout: float) -> None:
-        """Owner: read the header of a new connection, and continue with its client.
+        """Loop owner: read the header of a new connection, and continue with its client.
 
         Args:
             peer: the connection, which was admitted without regard to its address.
@@ -51,7 +51,7 @@ class ProxiedConnections:
         peer.open(HeaderReader(peer, self._continue), timeout)
 
     def _continue(self, peer: Peer, header: ProxyHeader, rest: memoryview) -> Task | None:
-        """Owner: serve the client at the header's address; ``rest`` follows the header."""
+        """Loop owner: serve the client at the header's address; ``rest`` follows the header."""
         if header.address is not None:
             peer.address = header.address
             if not self._admission.enter_address(peer):
@@ -60,7 +60,7 @@ class ProxiedConnections:
         return peer.proceed(self._reader(peer), rest)
 
     def _turn_away(self, peer: Peer) -> None:
-        """Owner: close a connection beyond the limit, with a 503 unless it uses TLS."""
+        """Loop owner: close a connection beyond the limit, with a 503 unless it uses TLS."""
         peer.clients.refusals.count(503, CONNECTIONS)
         lingers = False
         if peer.scheme == "http":
@@ -91,7 +91,7 @@ class HeaderReader(Session):
         self._received = bytearray()
 
     def data_received(self, data: memoryview) -> Task | None:
-        """Owner: decode the header once it is complete; close the connection if it is invalid."""
+        """Loop owner: decode the header once complete; close the connection if it is invalid."""
         before = len(self._received)
         self._received += data
         try:
@@ -116,17 +116,17 @@ class HeaderReader(Session):
         self._peer.abort()
 
     def disconnected(self) -> None:
-        """Owner: do nothing, because the client has not sent a request."""
+        """Loop owner: do nothing, because the client has not sent a request."""
 
     def deadline_passed(self) -> None:
-        """Owner: close the connection, because the header was not complete in time."""
+        """Loop owner: close the connection, because the header was not complete in time."""
         self._peer.abort()
 
     @property
     def awaiting_request(self) -> bool:
-        """Owner: True, because the request follows the header."""
+        """Loop owner: True, because the request follows the header."""
         return True
 
     def shut_down(self) -> None:
-        """Owner: close the connection, because no request has been received."""
+        """Loop owner: close the connection, because no request has been received."""
         self._peer.abort()

@@ -82,7 +82,7 @@ class Records:
     # The handshake ----------------------------------------------------------------------------
 
     def feed(self, memory: memoryview, size: int) -> bool:
-        """Owner: add received bytes; return True if :meth:`shake_hands` can continue.
+        """Loop owner: add received bytes; return True if :meth:`shake_hands` can continue.
 
         Args:
             memory: the buffer with the received bytes, which begin at the index ``GAP``.
@@ -94,7 +94,7 @@ class Records:
         return self.incoming.pending > self._part
 
     def shake_hands(self) -> bool:
-        """Owner, or the thread of the handshakes: continue the handshake; return True at its end.
+        """Loop owner, or the thread of the handshakes: continue the handshake; True at its end.
 
         Raises:
             OSError: the handshake has failed.
@@ -113,19 +113,19 @@ class Records:
         return records
 
     def secure(self) -> None:
-        """Owner: begin to exchange data, because the handshake is complete."""
+        """Loop owner: begin to exchange data, because the handshake is complete."""
         self.secured = True
         self.more = self.incoming.pending > self._part
         self._align()
 
     def client_certificate(self) -> dict[str, Any] | None:
-        """Owner, after the handshake: return the verified certificate of the client, if any."""
+        """Loop owner, after the handshake: return the client's verified certificate, if any."""
         return self._tls.getpeercert() or None  # {} if the context does not verify the certificate
 
     # Data -------------------------------------------------------------------------------------
 
     def decrypt(self, memory: memoryview, begin: int, end: int, count: int, most: int) -> int:
-        """Owner: decrypt received records; may be called only while ``more`` is False.
+        """Loop owner: decrypt received records; may be called only while ``more`` is False.
 
         The records are passed to OpenSSL one by one, because the memory of its BIO never shrinks.
 
@@ -166,7 +166,7 @@ class Records:
         return count
 
     def take(self, memory: memoryview, most: int) -> int:
-        """Owner: decrypt records that were received earlier; return the size of the data.
+        """Loop owner: decrypt records that were received earlier; return the size of the data.
 
         Args:
             memory: the memory for the data.
@@ -188,7 +188,7 @@ class Records:
         return size
 
     def stops(self, error: OSError | None) -> bool:
-        """Owner: handle a read that returned no data; return True if no data follows.
+        """Loop owner: handle a read that returned no data; return True if no data follows.
 
         Args:
             error: the error of the read; None if the client has ended TLS.
@@ -226,7 +226,7 @@ class Records:
         return stop
 
     def seal(self, data: memoryview) -> bytes:
-        """Owner: return the records for this data.
+        """Loop owner: return the records for this data.
 
         Raises:
             ssl.SSLWantReadError: a handshake must be completed first.
@@ -247,11 +247,11 @@ class Records:
         return self.outgoing.read()
 
     def output(self) -> bytes:
-        """Owner: return the records that TLS itself must send, such as alerts; b"" without any."""
+        """Loop owner: return the records that TLS itself must send, such as alerts, or b""."""
         return self.outgoing.read() if self.outgoing.pending else b""
 
     def end(self) -> bytes:
-        """Owner, after the handshake: return the last records, with close_notify.
+        """Loop owner, after the handshake: return the last records, with close_notify.
 
         See RFC 8446 section 6.1.
         """

@@ -63,7 +63,7 @@ class TLSSocket:
         self.has_pending: bool = False
 
     def close_notify(self) -> bool:
-        """Owner: send close_notify (RFC 8446 section 6.1); return False to retry later."""
+        """Loop owner: send close_notify (RFC 8446 section 6.1); return False to retry later."""
         try:
             self._sock.unwrap()
         except ssl.SSLWantWriteError:
@@ -74,11 +74,11 @@ class TLSSocket:
         return True
 
     def fileno(self) -> int:
-        """Owner: return the descriptor."""
+        """Loop owner: return the descriptor."""
         return self._sock.fileno()
 
     def recv_into(self, buffer: memoryview, size: int = 0, /) -> int:
-        """Owner: receive data into a buffer; the next call returns the rest of a record.
+        """Loop owner: receive data into a buffer; the next call returns the rest of a record.
 
         The records of a long message are received in one call.
         """
@@ -108,7 +108,7 @@ class TLSSocket:
         return count
 
     def sendmsg(self, pieces: Sequence[bytes | memoryview], ancillary: Sequence[Any], /) -> int:
-        """Owner: send the first of the pieces; return the number of bytes sent."""
+        """Loop owner: send the first of the pieces; return the number of bytes sent."""
         parts: list[bytes | memoryview] = []
         room = SEND_AT_ONCE
         for piece in pieces:
@@ -119,7 +119,7 @@ class TLSSocket:
         return self.send(b"".join(parts))
 
     def send(self, data: bytes | memoryview, /) -> int:
-        """Owner: send data; the next call must begin with the data that was not sent."""
+        """Loop owner: send data; the next call must begin with the data that was not sent."""
         view = memoryview(data)
         sent = 0
         try:
@@ -140,20 +140,20 @@ class TLSSocket:
         return sent
 
     def shutdown(self, how: int, /) -> None:
-        """Owner: shut down the socket; data that is received later is not decrypted."""
+        """Loop owner: shut down the socket; data that is received later is not decrypted."""
         self.has_pending = False
         self._sock.shutdown(how)
 
     def getsockopt(self, level: int, name: int, /) -> int:
-        """Owner: call this method of the underlying socket."""
+        """Loop owner: call this method of the underlying socket."""
         return self._sock.getsockopt(level, name)
 
     def setsockopt(self, level: int, name: int, value: bytes, /) -> None:
-        """Owner: call this method of the underlying socket."""
+        """Loop owner: call this method of the underlying socket."""
         self._sock.setsockopt(level, name, value)
 
     def close(self) -> None:
-        """Owner: call this method of the underlying socket."""
+        """Loop owner: call this method of the underlying socket."""
         self._sock.close()
 
 
@@ -175,13 +175,13 @@ class SecuredPeer(Peer):
         self._tls = TLSSocket(sock)
 
     def open(self, session: Session, timeout: float) -> None:
-        """Owner: start to serve the client."""
+        """Loop owner: start to serve the client."""
         self.sock: Transport = self._tls
         self._tls.has_pending = True  # the WSGI server may have decrypted more than it has read
         super().open(session, timeout)
 
     def ready(self, events: int) -> Task | None:
-        """Owner: read and send as far as the socket is ready; the events are a hint."""
+        """Loop owner: read and send as far as the socket is ready; the events are a hint."""
         tls = self._tls
         crossed = tls.receives_on == WRITE or tls.sends_on == READ
         if crossed:  # the event may mean that a read or a write can continue

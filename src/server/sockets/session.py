@@ -22,7 +22,7 @@ class Session(ABC):
 
     @abstractmethod
     def data_received(self, data: memoryview) -> Task | None:
-        """Owner: process received data.
+        """Loop owner: process received data.
 
         Args:
             data: a view of the loop's buffer, which is reused after the call.
@@ -34,7 +34,7 @@ class Session(ABC):
     def messages_received(
         self, messages: list[str | bytes], rest: memoryview | None
     ) -> Task | None:
-        """Owner: process messages that the loop has decoded, because ``peer.limit`` is set.
+        """Loop owner: process messages that the loop has decoded, because ``peer.limit`` is set.
 
         Args:
             messages: the messages.
@@ -47,36 +47,36 @@ class Session(ABC):
 
     @abstractmethod
     def disconnected(self) -> None:
-        """Owner, as the last call: end the session, because the connection is closed."""
+        """Loop owner, as the last call: end the session, because the connection is closed."""
 
     @abstractmethod
     def deadline_passed(self) -> None:
-        """Owner: handle the passed deadline that the session has set on the peer."""
+        """Loop owner: handle the passed deadline that the session has set on the peer."""
 
     @abstractmethod
     def shut_down(self) -> None:
-        """Owner: close the connection as the protocol requires, because the server stops."""
+        """Loop owner: close the connection as the protocol requires, because the server stops."""
 
     def close_for_good(self, code: int, reason: str) -> None:  # noqa: B027 - nothing is open
-        """Owner: close so that the client does not reconnect, because its identity was closed."""
+        """Loop owner: close for good, without reconnect, because the identity was closed."""
 
     def expire(self) -> None:
-        """Owner: close so that the client reconnects, because of ``max_connection_age``."""
+        """Loop owner: close so that the client reconnects, because of ``max_connection_age``."""
         self.shut_down()
 
     @property
     def awaiting_request(self) -> bool:
-        """Owner: True until a complete request has been received."""
+        """Loop owner: True until a complete request has been received."""
         return False
 
     def after_fork(self) -> None:  # noqa: B027 - most sessions have no handler
         """The child of a fork: end the connection for a handler that continues in the child."""
 
     def drained(self) -> None:  # noqa: B027 - most sessions have nothing to do then
-        """Owner: continue sending, because the unsent data fell below the limit."""
+        """Loop owner: continue sending, because the unsent data fell below the limit."""
 
     def sent_all(self) -> None:  # noqa: B027 - most sessions do not request it
-        """Owner: continue after all data was sent; requested with ``notify_when_sent``."""
+        """Loop owner: continue after all data was sent; requested with ``notify_when_sent``."""
 
 
 class NoSession(Session):
@@ -85,17 +85,17 @@ class NoSession(Session):
     __slots__ = ()
 
     def data_received(self, data: memoryview) -> Task | None:
-        """Owner: discard the data."""
+        """Loop owner: discard the data."""
         return None
 
     def disconnected(self) -> None:
-        """Owner: do nothing."""
+        """Loop owner: do nothing."""
 
     def deadline_passed(self) -> None:
-        """Owner: do nothing."""
+        """Loop owner: do nothing."""
 
     def shut_down(self) -> None:
-        """Owner: do nothing."""
+        """Loop owner: do nothing."""
 
 
 NO_SESSION = NoSession()

@@ -43,7 +43,7 @@ class PacedShutdown:
         self._grace_ends = now + grace
 
     def due(self, now: float) -> Iterator[Peer]:
-        """Owner: return the connections that have become due since the last call."""
+        """Loop owner: return the connections that have become due since the last call."""
         if self._grace_ends <= now:
             silent, self._silent = self._silent, []
             for peer in silent:

@@ -26,13 +26,13 @@ class Sinks:
         loop.at_end(self._close)
 
     def add(self, sock: socket.socket) -> None:
-        """Owner: discard the data of a socket until its other end is closed, then close it."""
+        """Loop owner: discard the data of a socket until its other end is closed, then close it."""
         sink = Sink(sock, self._loop, self._open.discard)
         self._open.add(sink)
         self._loop.register(sock, READ, sink)
 
     def _close(self) -> None:
-        """Owner, at the end of the loop: close the sockets."""
+        """Loop owner, at the end of the loop: close the sockets."""
         for sink in self._open:
             sink.sock.close()
         self._open.clear()
@@ -54,7 +54,7 @@ class Sink:
         sock.setblocking(False)
 
     def ready(self, events: int) -> None:
-        """Owner: discard received data; ``events`` may be outdated, so they are ignored."""
+        """Loop owner: discard received data; ``events`` may be outdated, so they are ignored."""
         try:
             size = self.sock.recv_into(self._loop.buffer)
         except (BlockingIOError, InterruptedError):

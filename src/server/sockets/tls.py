@@ -86,13 +86,13 @@ class TLSPeer(Peer):
         self._ended = False  # True if close_notify is among the records to send
 
     def open(self, session: Session, timeout: float) -> None:
-        """Owner: start to serve the client, with the TLS handshake if the session needs it."""
+        """Loop owner: start to serve the client, with the TLS handshake if the session needs it."""
         if not session.precedes_tls:
             self.tls = Records(self._context)
         super().open(session, timeout)
 
     def proceed(self, session: Session, received: memoryview) -> Task | None:
-        """Owner: use another session from now on, and begin the TLS handshake with this data."""
+        """Loop owner: use another session, and begin the TLS handshake with this data."""
         self.session: Session = session
         self.tls = tls = Records(self._context)
         size = len(received)
@@ -102,13 +102,13 @@ class TLSPeer(Peer):
         return None
 
     def client_certificate(self) -> dict[str, Any] | None:
-        """Owner: return the client's verified certificate; None without one."""
+        """Loop owner: return the client's verified certificate; None without one."""
         return None if self.tls is None else self.tls.client_certificate()
 
     # The handshake ----------------------------------------------------------------------------
 
     def ready(self, events: int) -> Task | None:
-        """Owner: read and send as far as the socket is ready; the events are a hint."""
+        """Loop owner: read and send as far as the socket is ready; the events are a hint."""
         tls = self.tls
         if tls is None:
             return super().ready(events)
@@ -266,7 +266,7 @@ class TLSPeer(Peer):
     # Sending ----------------------------------------------------------------------------------
 
     def sent_partly(self, items: Sequence[Item] | bytes | None, sent: int) -> None:
-        """Owner: process the result of a call that has sent queued items, encrypted as records."""
+        """Loop owner: process the result of a call that has sent queued items as records."""
         if isinstance(items, bytes):
             self._sealed_to = self.bytes_out + len(items) - sent
         super().sent_partly(items, sent)

@@ -79,19 +79,19 @@ class Delivery:
         self.base = min(self.base, subscription.position)
 
     def has_begun(self, subscription: TopicSubscription) -> None:
-        """Owner: stop keeping entries for a new subscription."""
+        """Loop owner: stop keeping entries for a new subscription."""
         with self._topic.lock:
             self.new.discard(subscription)
             self._raise_base()
 
     def forget(self, subscription: TopicSubscription) -> None:
-        """Owner: remove a subscription."""
+        """Loop owner: remove a subscription."""
         if subscription.caught_up:
             self.leave(subscription)
         self.has_begun(subscription)
 
     def advance(self, subscription: TopicSubscription) -> None:
-        """Owner: send as many of a subscription's next entries as the socket accepts.
+        """Loop owner: send as many of a subscription's next entries as the socket accepts.
 
         After a number of pieces, the loop serves other clients.
         """
@@ -115,7 +115,7 @@ class Delivery:
             peer.notify_when_sent = True
 
     def finish(self, subscription: TopicSubscription) -> None:
-        """Owner: send as many of the published entries as the socket accepts."""
+        """Loop owner: send as many of the published entries as the socket accepts."""
         if subscription.caught_up:
             self.start_lagging(subscription)
         while not subscription.peer.has_unsent:
@@ -123,7 +123,7 @@ class Delivery:
                 return
 
     def leave(self, subscription: TopicSubscription) -> None:
-        """Owner: remove a subscription from the caught-up ones."""
+        """Loop owner: remove a subscription from the caught-up ones."""
         subscription.caught_up = False
         members = self._caught_up[subscription.encoding]
         members.remove(subscription)
@@ -131,7 +131,7 @@ class Delivery:
             del self._caught_up[subscription.encoding]
 
     def start_lagging(self, subscription: TopicSubscription) -> None:
-        """Owner: change a subscription from caught up to lagging."""
+        """Loop owner: change a subscription from caught up to lagging."""
         self.leave(subscription)
         with self._topic.lock:
             if not subscription.removed:
@@ -191,7 +191,7 @@ class Delivery:
         return (entries, notice) if entries or notice else None
 
     def _deliver(self) -> None:
-        """Owner: send new entries to a batch of clients; at most one call is scheduled."""
+        """Loop owner: send new entries to a batch of clients; at most one call is scheduled."""
         try:
             if self._fan_out is None:
                 self._fan_out = self._send_to_all()

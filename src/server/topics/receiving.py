@@ -60,7 +60,7 @@ class TopicReceiver(ABC):
         """Any thread: the path and the address of the client, for errors."""
 
     def is_subscribed(self, topic: str) -> bool:
-        """Owner: return True if a subscription to this topic has not ended."""
+        """Loop owner: return True if a subscription to this topic has not ended."""
         return any(subscription.topic == topic for subscription in self.subscriptions)
 
     def subscribe(
@@ -98,18 +98,18 @@ class TopicReceiver(ABC):
         return subscription
 
     def subscribed(self, subscription: TopicSubscription) -> None:  # noqa: B027 - only streams do
-        """Owner: prepare for the start of a subscription."""
+        """Loop owner: prepare for the start of a subscription."""
 
     def open_at(self, topic: str, cursor: str, encoding: Encoding) -> None:
-        """Owner: send the notice, if any, of the position where a subscription starts."""
+        """Loop owner: send the notice, if any, of the position where a subscription starts."""
         self.send_notice(encoding.stream_start(topic, cursor))
 
     def unsubscribed(self, subscription: TopicSubscription) -> None:
-        """Owner: remove a subscription that has ended."""
+        """Loop owner: remove a subscription that has ended."""
         self.subscriptions.remove(subscription)
 
     def leave_topics(self) -> None:
-        """Owner: send as many of the published events as possible; end all subscriptions."""
+        """Loop owner: send as many of the published events as possible; end all subscriptions."""
         for subscription in tuple(self.subscriptions):
             subscription.finish()
         for number, subscription in enumerate(tuple(self.subscriptions)):
@@ -120,7 +120,7 @@ class TopicReceiver(ABC):
                 self.loop.call_soon(subscription.end)
 
     def sent_all(self) -> None:
-        """Owner: send more events, from each topic in turn, because all data was sent."""
+        """Loop owner: send more events, from each topic in turn, because all data was sent."""
         if self.subscriptions:
             self.subscriptions.append(self.subscriptions.pop(0))
         for subscription in tuple(self.subscriptions):
@@ -128,16 +128,16 @@ class TopicReceiver(ABC):
 
     @abstractmethod
     def put(self, block: bytes) -> None:
-        """Owner: queue several encoded messages as one block."""
+        """Loop owner: queue several encoded messages as one block."""
 
     @abstractmethod
     def send_notice(self, notice: bytes) -> None:
-        """Owner: send a notice, which does not count as a message."""
+        """Loop owner: send a notice, which does not count as a message."""
 
     def topic_ended(self, subscription: TopicSubscription) -> None:
-        """Owner: end the subscription to a topic that was closed."""
+        """Loop owner: end the subscription to a topic that was closed."""
         subscription.end()
 
     @abstractmethod
     def too_slow(self, topic: str) -> None:
-        """Owner: disconnect a client that is too slow for a topic."""
+        """Loop owner: disconnect a client that is too slow for a topic."""

@@ -35,10 +35,10 @@ class StreamReceiver(TopicReceiver):
     resumed: Mapping[str, str]
     opening_scheduled: bool
 
-    # Owner ------------------------------------------------------------------------------------
+    # Loop owner -------------------------------------------------------------------------------
 
     def subscribed(self, subscription: TopicSubscription) -> None:
-        """Owner: with several subscriptions, use ids that contain the positions in all topics."""
+        """Loop owner: with several subscriptions, use ids with the positions in all topics."""
         several = len(self.subscriptions) > 1 or self.resumed.keys() - {subscription.topic}
         if several and not self.encoding.is_per_client:
             self.encoding = StreamOfMany(self.topics.places, self.resumed)  # type: ignore[misc]
@@ -50,7 +50,7 @@ class StreamReceiver(TopicReceiver):
         subscription.change_encoding(self.encoding)
 
     def open_at(self, topic: str, cursor: str, encoding: Encoding) -> None:
-        """Owner: send the position of a subscription; several that start together share one id."""
+        """Loop owner: send a subscription's position; several that start together share one id."""
         opening = encoding.stream_start(topic, cursor)
         if not isinstance(self.encoding, StreamOfMany):
             self.send_notice(opening)

@@ -65,7 +65,7 @@ class EventLoop(Protocol):
     def slow_down(
         self, reason: object, when_over: Callable[[Callable[[], object]], object], /
     ) -> None:
-        """Owner: start no further turn of the current connection until the wait is over.
+        """Loop owner: start no further turn of the current connection until the wait is over.
 
         Args:
             reason: an object that identifies the cause of the wait. when_over: a function that is
@@ -75,7 +75,7 @@ class EventLoop(Protocol):
     def send_block(
         self, peers: list[Any], block: bytes, count: int, /
     ) -> Sequence[IncompleteBlock]:
-        """Owner: send the same data to several sockets that have no unsent data.
+        """Loop owner: send the same data to several sockets that have no unsent data.
 
         Args:
             peers: the sockets, from :attr:`Receiver.peer`.
@@ -88,10 +88,10 @@ class EventLoop(Protocol):
         """
 
     def call_safely(self, function: Callable[..., Any], /, *arguments: object) -> None:
-        """Owner: call ``function``; an exception ends only the connection concerned."""
+        """Loop owner: call ``function``; an exception ends only the connection concerned."""
 
     def report_error(self, error: Exception, source: object = None, /) -> None:
-        """Owner: log an internal error, and end the connection concerned."""
+        """Loop owner: log an internal error, and end the connection concerned."""
 
 
 class ReceiverSocket(Protocol):
@@ -112,20 +112,20 @@ class ReceiverSocket(Protocol):
 
     @property
     def send_closed(self) -> bool:
-        """Owner: True if the socket accepts no more data to send."""
+        """Loop owner: True if the socket accepts no more data to send."""
 
     @property
     def has_unsent(self) -> bool:
-        """Owner: True if the socket has not accepted all bytes."""
+        """Loop owner: True if the socket has not accepted all bytes."""
 
     def sent_partly(self, items: Any, sent: int, /) -> None:
-        """Owner: keep the unsent part of a block, as ``send_block`` has returned it."""
+        """Loop owner: keep the unsent part of a block, as ``send_block`` has returned it."""
 
     def flush(self) -> None:
-        """Owner: send as many queued bytes as the socket accepts."""
+        """Loop owner: send as many queued bytes as the socket accepts."""
 
     def abort(self) -> None:
-        """Owner: drop the connection."""
+        """Loop owner: drop the connection."""
 
 
 class DeliveryTotals(Protocol):
@@ -160,28 +160,28 @@ class Receiver(Protocol):
         """Any thread: the client's network; None if it has none, as with Unix sockets."""
 
     def is_subscribed(self, topic: str) -> bool:
-        """Owner: return True if a subscription to this topic has not ended."""
+        """Loop owner: return True if a subscription to this topic has not ended."""
 
     def subscribed(self, subscription: TopicSubscription, /) -> None:
-        """Owner: record that a subscription begins."""
+        """Loop owner: record that a subscription begins."""
 
     def open_at(self, topic: str, cursor: str, encoding: Encoding, /) -> None:
-        """Owner: send the id at which a subscription begins."""
+        """Loop owner: send the id at which a subscription begins."""
 
     def put(self, block: bytes, /) -> None:
-        """Owner: queue encoded events."""
+        """Loop owner: queue encoded events."""
 
     def send_notice(self, notice: bytes, /) -> None:
-        """Owner: send bytes that do not belong to an event; do nothing if they are empty."""
+        """Loop owner: send bytes that do not belong to an event; do nothing if they are empty."""
 
     def topic_ended(self, subscription: TopicSubscription, /) -> None:
-        """Owner: end a subscription whose topic was closed, after its last event."""
+        """Loop owner: end a subscription whose topic was closed, after its last event."""
 
     def unsubscribed(self, subscription: TopicSubscription, /) -> None:
-        """Owner: record that a subscription has ended."""
+        """Loop owner: record that a subscription has ended."""
 
     def too_slow(self, topic: str, /) -> None:
-        """Owner: close the connection of a client that was too slow for a topic."""
+        """Loop owner: close the connection of a client that was too slow for a topic."""
 
 
 class SubscribedTopic(Protocol):
@@ -223,19 +223,19 @@ class LoopDelivery(Protocol):
         """Any thread, under the topic's lock: keep the entries after a subscription's position."""
 
     def has_begun(self, subscription: TopicSubscription, /) -> None:
-        """Owner: stop keeping entries for a new subscription."""
+        """Loop owner: stop keeping entries for a new subscription."""
 
     def advance(self, subscription: TopicSubscription, /) -> None:
-        """Owner: send as many of a subscription's next entries as the socket accepts."""
+        """Loop owner: send as many of a subscription's next entries as the socket accepts."""
 
     def finish(self, subscription: TopicSubscription, /) -> None:
-        """Owner: send as many of the published entries as the socket accepts."""
+        """Loop owner: send as many of the published entries as the socket accepts."""
 
     def start_lagging(self, subscription: TopicSubscription, /) -> None:
-        """Owner: change a subscription from caught up to lagging."""
+        """Loop owner: change a subscription from caught up to lagging."""
 
     def forget(self, subscription: TopicSubscription, /) -> None:
-        """Owner: remove a subscription."""
+        """Loop owner: remove a subscription."""
 
 
 class TopicSubscription(Subscription):
@@ -318,10 +318,10 @@ class TopicSubscription(Subscription):
             self.state.remove(self)
         self.loop.call_soon(self._close)
 
-    # Owner ------------------------------------------------------------------------------------
+    # Loop owner -------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """Owner: start to send the entries after the position; later calls do nothing."""
+        """Loop owner: start to send the entries after the position; later calls do nothing."""
         if self.begun:
             return
         if self.delivery is None or self.over or self.peer.send_closed:
@@ -336,29 +336,29 @@ class TopicSubscription(Subscription):
         self.delivery.has_begun(self)
 
     def advance(self) -> None:
-        """Owner: send the next entries, unless the client is caught up."""
+        """Loop owner: send the next entries, unless the client is caught up."""
         if self.delivery is not None and self.begun and not self.caught_up:
             self.delivery.advance(self)
 
     def change_encoding(self, encoding: Encoding) -> None:
-        """Owner: send later events in another encoding."""
+        """Loop owner: send later events in another encoding."""
         if self.delivery is not None and self.caught_up:
             self.delivery.start_lagging(self)
         self.encoding = encoding
 
     def too_slow(self) -> None:
-        """Owner: end the subscription, because the log no longer has its next entry."""
+        """Loop owner: end the subscription, because the log no longer has its next entry."""
         if not self._ended:
             self.end()
             self.receiver.too_slow(self.topic)
 
     def finish(self) -> None:
-        """Owner: before the subscription ends, send all entries published before, if possible."""
+        """Loop owner: before the subscription ends, send all entries published so far."""
         if self.delivery is not None and self.begun and not (self.over or self.peer.send_closed):
             self.delivery.finish(self)
 
     def end(self) -> None:
-        """Owner: remove the subscription everywhere."""
+        """Loop owner: remove the subscription everywhere."""
         if self._ended:
             return
         self.over = self._ended = True

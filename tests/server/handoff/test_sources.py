@@ -80,7 +80,7 @@ class Words(Task):
             self.words.put((word, self.peer.in_turn))
 
     def finish_turn(self) -> None:
-        """Owner: nothing remains to be done."""
+        """Loop owner: nothing remains to be done."""
 
 
 @pytest.fixture

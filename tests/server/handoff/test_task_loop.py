@@ -42,6 +42,28 @@ def test_queued_turns_and_their_followers_run_before_the_loop_ends(rig: Rig) -> 
     assert [called.get(timeout=TIMEOUT) for _ in connections] == [b"x"] * 3
 
 
+@pytest.mark.parametrize("blocking", [None, True])
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_queued_turn_without_work_does_not_run(
+    rig: Rig, blocking: bool | None, ended: bool
+) -> None:
+    task, _ = rig.connect(echo, blocking=blocking)
+
+    def queue_and_remove() -> None:
+        task.work = [b"x"]
+        task.schedule()
+        if ended:
+            task.end()
+        else:
+            task.work = None
+
+    rig.ask(queue_and_remove)
+    other, other_client = rig.connect(echo, blocking=blocking)
+    exchange(other_client, b"y")  # its turn runs after the queued one
+    assert other.ran
+    assert not task.ran
+
+
 def test_a_loop_can_end_while_a_turn_continues_without_it(rig: Rig) -> None:
     act = Blocks()
     task, client = rig.connect(act)

@@ -29,7 +29,7 @@ from tests.support.waiting import TIMEOUT, wait_until
 from wsframe import ConnectionClosed, Opcode
 from wsframe.server import App, WebSocket
 from wsframe.server.handoff.task import WAITING
-from wsframe.server.sessions.websocket_session import WebSocketSession
+from wsframe.server.sessions.websocket_session import INBOX_SIZE, WebSocketSession
 from wsframe.server.sockets.peer import Peer
 from wsframe.server.timing import Timing
 from wsframe.testing import ManualClock
@@ -249,6 +249,38 @@ def test_turns_of_open_connections_wait_while_other_routes_continue(
     seen = [blocked.get(timeout=TIMEOUT) for _ in range(20 * 4 - 3)]
     assert "end 1006" in seen  # what it had sent was delivered, and its end
     assert seen.count("x" * 10_000) == 20
+
+
+def test_a_turn_waits_while_its_client_is_not_read(serve: Serve, clients: Clients) -> None:
+    """The handler has more messages than its inbox may hold, and no thread."""
+    held = {"a": Checkpoint(), "b": Checkpoint()}
+    app = App()
+
+    @app.websocket("/{name}", blocking=True)
+    def count(ws: WebSocket, name: str) -> MessageGenerator:
+        size = 0
+        while True:
+            message = yield
+            if message == "hold":
+                held[name].wait()
+            else:
+                size += len(message)
+                ws.send(str(size))
+
+    limits = {"max_threads": 1, "reserve_threads": 1, "max_thread_share": 1.0}
+    server = serve(app, **limits)
+    first, second = clients.websocket(server, "/a"), clients.websocket(server, "/b")
+    first.send_messages("hold")
+    held["a"].wait_until_reached()
+    first.send_messages(*["x" * 1000] * 600)
+    wait_until(lambda: max(peer.bytes_in for peer in peers_of(server)) > INBOX_SIZE, "it is full")
+    second.send_messages("hold")
+    wait_until(lambda: server.stats().handlers_waiting == 1, "it waits for the thread")
+    held["a"].release()
+    held["b"].wait_until_reached()
+    wait_until(lambda: server.stats().handlers_waiting == 1, "the first one waits in turn")
+    held["b"].release()
+    assert first.expect(600)[-1] == "600000"
 
 
 @pytest.mark.parametrize("loops", [1, 3])

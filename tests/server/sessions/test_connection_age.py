@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from tests.support.clients import Clients, get
+from tests.support.clients import Clients, get, masked
 from tests.support.handlers import generator_echo, websocket_app
 from tests.support.inspection import peers_of
 from tests.support.serving import Serve
-from wsframe import Close
-from wsframe.server import App, EventStream
+from wsframe import Close, Opcode
+from wsframe.server import App, EventStream, WebSocket
 from wsframe.server.sockets.peer import AGE_SPREAD
 from wsframe.server.timing import Timing
 from wsframe.testing import ManualClock
@@ -41,6 +41,22 @@ def test_a_websocket_is_closed_with_the_setting_as_reason(
     assert client.next_event() == "young"
     clock.pass_time(server, OLDEST - YOUNGEST + 5)
     assert client.expect_close() == Close(1001, "open for about 20 s (max_connection_age)")
+
+
+def test_a_websocket_that_is_closing_is_not_closed_again(serve: Serve, clients: Clients) -> None:
+    clock = ManualClock()
+    app = App(timing=Timing(clock=clock))
+
+    @app.websocket("/")
+    def leave(ws: WebSocket) -> None:
+        ws.close(4000, "bye")
+
+    server = serve(app, max_connection_age=AGE, **FOREVER)
+    client = clients.websocket(server, "/")
+    assert client.next_event() == Close(4000, "bye")
+    clock.pass_time(server, OLDEST + 1)
+    client.send(masked(Opcode.CLOSE, (4000).to_bytes(2, "big")))
+    assert client.read_to_end() == b""
 
 
 @pytest.mark.parametrize("compress", [False, True])

@@ -56,6 +56,16 @@ def close_and_end(ws: WebSocket) -> MessageGenerator:
     yield
 
 
+@pytest.mark.parametrize("handler", [close_and_wait, close_and_yield])
+def test_a_ping_after_the_close_frame_is_not_answered(
+    serve: Serve, clients: Clients, handler: Handler
+) -> None:
+    client = clients.websocket(serve(websocket_app(handler)), "/echo")
+    assert client.expect(2) == ["last", Close(4000, "ünd Schluß")]
+    client.send(masked(Opcode.PING, b"late") + masked(Opcode.CLOSE, (4000).to_bytes(2, "big")))
+    assert client.read_to_end() == b""
+
+
 @pytest.mark.parametrize(
     "handler", [close_and_wait, close_and_return, close_and_yield, close_and_end]
 )

@@ -124,6 +124,20 @@ def test_a_key_of_another_type_affects_only_its_topic(
     log.discard()
 
 
+def test_a_check_that_redis_rejects_is_logged(
+    redis_server: RedisServer, connect: Connect, log: ServerLog
+) -> None:
+    with redis_server.client() as client:
+        client.set("wsframe:{}:members", "of another type")
+        streams = connect(redis_server.url)
+        streams.check()
+        log.expect("Redis rejected a command of the check at the start: ", logging.WARNING)
+        client.delete("wsframe:{}:members")
+    here = RecordingTopic(streams).follow()
+    here.publish_all("1")
+    here.expect("1")
+
+
 class Held(RecordingTopic):
     """A topic that keeps the reader waiting at its first entry."""
 

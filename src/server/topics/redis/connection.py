@@ -186,6 +186,8 @@ class RedisConnection:
                 raise BrokerRefused(str(error)) from error
             if fault is Fault.OUTAGE:
                 log.warning("cannot connect to Redis yet, retrying when a topic is used: %s", error)
+            else:
+                log.warning("Redis rejected a command of the check at the start: %s", error)
         finally:
             with suppress(Exception):
                 client.close()
