@@ -267,8 +267,7 @@ def test_a_turn_waits_while_its_client_is_not_read(serve: Serve, clients: Client
                 size += len(message)
                 ws.send(str(size))
 
-    limits = {"max_threads": 1, "reserve_threads": 1, "max_thread_share": 1.0}
-    server = serve(app, **limits)
+    server = serve(app, max_threads=1, reserve_threads=1, max_thread_share=1.0)
     first, second = clients.websocket(server, "/a"), clients.websocket(server, "/b")
     first.send_messages("hold")
     held["a"].wait_until_reached()
