@@ -19,7 +19,7 @@ PYTHONS ?= python3.11 python3.12 python3.13 python3.14 python3.15
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # A worker takes one test at a time, in the order of tests/support/order.py.
-PYTEST := $(BIN)/python -m pytest -q -n $(WORKERS) --dist load --maxschedchunk 1
+PYTEST = $(BIN)/python -m pytest -q -n $(WORKERS) --dist load --maxschedchunk 1
 WHEEL := $(BIN)/python -m pip wheel --quiet --no-deps --no-cache-dir
 EXTRAS := server,redis,zlib-ng,isal
 SOURCES := pyproject.toml setup.py MANIFEST.in README.md $(shell find src -type f -not -path '*.egg-info/*' \( -not -name '*.c' -o -path '*/native/*' \))
@@ -43,6 +43,8 @@ coverage: $(VENV)/compiled-tests ## run the tests and check which lines and bran
 	COVERAGE_FILE=$(CURDIR)/build/coverage/data $(PYTEST) --cov --cov-report=
 	COVERAGE_FILE=$(CURDIR)/build/coverage/data $(BIN)/python -m tools.coverage_gate
 
+# The fast tests wait for most of their time.
+check: WORKERS = $(shell expr 3 '*' $$(getconf _NPROCESSORS_ONLN))
 check: lint types $(VENV)/compiled-tests ## lint, types and the fast tests on the compiled kernels
 	$(PYTEST) -m "not slow" --kernel compiled $(TESTS)
 
