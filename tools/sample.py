@@ -1,12 +1,15 @@
-"""Print texts drawn at random, to be read alone: ``python -m tools.sample --seed 1``.
+"""Print texts drawn at random: ``python -m tools.sample --seed 1``.
 
 Each docstring, message and comment must be clear to a reader who knows RFC 6455 but not the file.
+A message is printed alone. A docstring is printed with its definition, and a comment with its line.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import linecache
+import re
 import sys
 from random import Random
 
@@ -14,12 +17,31 @@ from tools.texts import Text, files, read_all
 
 KINDS = ("docstring", "message", "comment")
 SHORTEST = 3  # words; a shorter text has no sentence
+DEFINITION = re.compile(r"(async |c|cp)?(def|class)\b|cdef\b")
 
 
 def draw(texts: list[Text], kind: str, size: int, random: Random) -> list[Text]:
     """Return at most ``size`` texts of a kind, each with several words."""
     candidates = [t for t in texts if t.kind == kind and len(t.text.split()) >= SHORTEST]
     return random.sample(candidates, min(size, len(candidates)))
+
+
+def code_of(text: Text) -> str:
+    """Return the code that a reader sees with a text; "" for a module's docstring and a message."""
+    if text.kind == "docstring":
+        lines: list[str] = []
+        for number in range(text.line - 1, 0, -1):
+            lines.insert(0, linecache.getline(str(text.path), number).strip())
+            if DEFINITION.match(lines[0]):
+                return " ".join(lines)
+        return ""
+    if text.kind == "comment":
+        for number in itertools.count(text.line):
+            line = linecache.getline(str(text.path), number)
+            code = line.partition("#")[0].strip()
+            if code or not line:
+                return code
+    return ""
 
 
 def main() -> int:
@@ -35,9 +57,8 @@ def main() -> int:
         print(f"\n{kind.upper()}S\n")
         for text in draw(texts, kind, arguments.size, random):
             print(f"{text.path}:{text.line}")
-            code, _, _ = linecache.getline(str(text.path), text.line).partition("#")
-            if kind == "comment" and code.strip():
-                print(f"    {code.strip()}")
+            if code := code_of(text):
+                print(f"    [{code}]")
             print(f"    {text.text.strip()}\n")
     return 0
 
