@@ -45,9 +45,12 @@ def layered(*levels: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     A header is omitted if an earlier level has a header of the same name, except Set-Cookie and
     Vary.
     """
+    filled = [level for level in map(tuple, levels) if level]
+    if len(filled) == 1:
+        return list(filled[0])
     headers: list[tuple[str, str]] = []
     names: set[str] = set()
-    for level in levels:
+    for level in filled:
         new = [(name, value) for name, value in level if name.lower() not in names]
         headers += new
         names.update({name.lower() for name, _ in new} - ADDING_UP)

@@ -203,7 +203,7 @@ class Dispatcher:
             RefusalError: it was closed after the request had arrived, and perhaps been authorized.
         """
         identity = identity_of(opening.request.identity)
-        if peer.clients.identities.closed_since(identity, opening.arrived):
+        if identity and peer.clients.identities.closed_since(identity, opening.arrived):
             advice = "The application has closed the identity since the request arrived."
             raise RefusalError(403, "forbidden", kind=AUTHORIZE, advice=advice)
         return identity

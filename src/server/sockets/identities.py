@@ -44,8 +44,9 @@ def check_identity(identity: Identity) -> str:
 
 def identity_of(value: object) -> str | None:
     """Any thread: return the text of a value that ``authorize`` returned; None if it has none."""
-    with suppress(TypeError, ValueError):
-        return check_identity(value)  # type: ignore[arg-type]
+    if value is not None:
+        with suppress(TypeError, ValueError):
+            return check_identity(value)  # type: ignore[arg-type]
     return None
 
 
@@ -107,9 +108,9 @@ class Identities:
             if not peers:
                 del self._peers[identity]
 
-    def closed_since(self, identity: str | None, time: float) -> bool:
+    def closed_since(self, identity: str, time: float) -> bool:
         """Loop owner: return True if an identity was closed after this monotonic time."""
-        return identity is not None and self._closed.get(identity, -inf) > time
+        return self._closed.get(identity, -inf) > time
 
     def _close(self, identity: str, code: int, reason: str, now: float) -> None:
         """Loop owner: remember the closing, and begin to close the connections."""

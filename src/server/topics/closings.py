@@ -154,7 +154,7 @@ class Closings:
             process, identity, code, reason = json.loads(entry.payload)
             closing = str(identity), int(code), str(reason)
             check_close(*closing[1:])
-        except (TypeError, ValueError) as error:
+        except (OverflowError, RecursionError, TypeError, ValueError) as error:
             self._log.log(ERROR, "dropping an invalid closing of an identity: %s", error)
             return
         if process != self._process:

@@ -152,7 +152,16 @@ def test_without_an_identity_nothing_is_followed(
 
 @pytest.mark.parametrize(
     "payload",
-    ["not JSON", "5", "[1]", '["x", "ann", null, ""]', '["x", "ann", 1008]', '["x", "ann", 9, ""]'],
+    [
+        "not JSON",
+        "5",
+        "[1]",
+        '["x", "ann", null, ""]',
+        '["x", "ann", 1008]',
+        '["x", "ann", 9, ""]',
+        '["x", "ann", Infinity, ""]',
+        pytest.param("[" * 100_000, id="nested too deeply"),
+    ],
 )
 def test_invalid_closings_are_logged_and_dropped(
     serve: Serve, clients: Clients, redis_server: RedisServer, log: ServerLog, payload: str
