@@ -24,4 +24,12 @@ def block(ws: WebSocket) -> None:
 
 
 cert, key = files()
-app.run("127.0.0.1", port(), max_handler_threads=4000, ping_interval=0, cert=cert, key=key)
+app.run(
+    "127.0.0.1",
+    port(),
+    max_handler_threads=4000,
+    max_thread_share=1.0,  # all clients of the load have one address
+    ping_interval=0,
+    cert=cert,
+    key=key,
+)

@@ -126,7 +126,7 @@ class Stream(StreamReceiver):
         self._leave()
         self._loop.discard(self)
 
-    # The receiver of topics -------------------------------------------------------------------
+    # The methods of a Receiver, which topics call ---------------------------------------------
 
     @property
     def loop(self) -> AsyncioLoop:

@@ -197,9 +197,10 @@ class Live(wsgi.Live):
     def bind(
         self, handler: Callable[..., Any], arguments: dict[str, Any], environ: Environ
     ) -> Callable[..., Any]:
-        """The request's thread: return the function that is called with the connection.
+        """The request's thread: return a function that runs the handler for one connection.
 
-        The function runs the handler in copies of the request's contexts, if any.
+        The function's argument is the connection. The handler runs in new Flask contexts with the
+        request and the ``g`` of the view. Outside of a view, it runs without Flask contexts.
         """
         if not has_request_context():
             return super().bind(handler, arguments, environ)

@@ -345,5 +345,6 @@ class WebSocketProtocol(Decoding):
 
     def _trace(self, what: str) -> None:
         if self._logger.level <= TRACE_LOG_LEVEL:
-            client = ":".join(map(str, get_remote_addr(self.transport) or ()))
-            self._logger.log(TRACE_LOG_LEVEL, "%s - %s", client, what)
+            client = get_remote_addr(self.transport)  # None for a unix socket
+            prefix = f"{client[0]}:{client[1]} - " if client else ""
+            self._logger.log(TRACE_LOG_LEVEL, "%s%s", prefix, what)

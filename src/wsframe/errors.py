@@ -148,7 +148,7 @@ class HandshakeError(WSFrameError):
         """
         check_integer("status", self.status, 200, 599)
         if self.status in (204, 205, 304):
-            raise ValueError(f"status must allow a body, unlike {self.status}")
+            raise ValueError(f"status must allow a body: {self.status}")
         fields = [*self.headers, *pairs(headers)]
         for name, _ in fields:
             if name.lower() in DESCRIBES_BODY:

@@ -47,6 +47,6 @@ class Waker:
             return b""
 
     def close(self) -> None:
-        """Any thread: close both ends; :meth:`wake` may still be called."""
+        """Any thread: close both sockets of the pair; a later :meth:`wake` does nothing."""
         self._receiver.close()
         self._sender.close()

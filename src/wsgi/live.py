@@ -365,7 +365,7 @@ class Live(Service):
         """
         return self._host_policy.check_host(request, fields)
 
-    # For the applications that this class returns ---------------------------------------------
+    # For the WSGI applications that methods of this class return ------------------------------
 
     @property
     def headers(self) -> Pairs:

@@ -113,7 +113,10 @@ class Authorization(PendingRequest, Task):
                 log.exception("the authorize function of %s failed", self.path)
 
     def finish_turn(self) -> None:
-        """Loop owner: let the route answer the request, or refuse the request."""
+        """Loop owner: answer the request, unless the client has disconnected.
+
+        If the hook has returned a true value, the route answers. Otherwise the answer is an error.
+        """
         self.end()
         if self.peer.closed:
             return

@@ -266,24 +266,26 @@ class Dispatcher:
         session: EventStreamSession
         if opening.handler is None:
             session = EventStreamSession(
-                *(peer, profile, self._topics, request, opening.topic),
+                *(peer, profile, self._topics, request),
                 gzip=opening.gzip,
                 heartbeat=route.heartbeat,
             )
+            start = partial(session.open, opening.topic)
         else:
             session = EventStreamHandler(
                 *(peer, profile, self._topics, request, opening.handler),
                 gzip=opening.gzip,
                 heartbeat=route.heartbeat,
             )
+            worker = self._thread_for(peer, opening) if opening.generator else None
+            start = partial(session.start_handler, worker)
         head += session.opening()
-        worker = self._thread_for(peer, opening) if opening.generator else None
         peer.switch(session)
         peer.record.kind, peer.record.status = EVENT_STREAM, 200
         peer.limit_age()
         peer.clients.identities.assign(peer, identity)
         peer.begin_answer(head)
-        session.open(worker)
+        start()
 
 
 def _further_headers(peer: Peer, opening: Opening) -> tuple[Pairs, Pairs, Pairs]:

@@ -94,7 +94,7 @@ class PendingRequest(Session):
 
 
 class Gate(PendingRequest):
-    """A request that waits for a thread for the first turn of its handler."""
+    """A request that waits until a thread is free for the first turn of its handler."""
 
     __slots__ = ("_proceed", "_request", "_route", "needs_thread", "peer")
 

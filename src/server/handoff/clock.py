@@ -103,8 +103,8 @@ class LoopClock(ABC):
         self._tick_again = pause == 0
         if pause is None and not self._at_tick:
             self._ticking = False
-        # The pause is measured from the first tick of several, so that many connections cause no
-        # delay.
+        # A check of many connections takes several ticks. The pause is measured from the first of
+        # these ticks, so that the duration of a check does not delay the next check.
         self._next_tick = self._ticked_at + (self.timing.sweep_interval if pause is None else pause)
 
     def _poll_timeout(self) -> float | None:

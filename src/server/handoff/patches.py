@@ -20,13 +20,13 @@ ADVICE = "without the patch the server is faster, for example with gunicorn --wo
 
 
 def check_patches() -> None:
-    """Any thread: check that gevent or eventlet has not replaced threads since the import.
+    """Any thread: check that gevent or eventlet has not patched Python after wsframe was imported.
 
     If Python was patched before the import, a log line states the consequences for the server.
 
     Raises:
-        RuntimeError: gevent or eventlet has patched Python since, so a wait of one of the threads
-            would block all of them.
+        RuntimeError: Python was patched after the import, so a thread that waits would block all
+            threads.
     """
     if queue.SimpleQueue is not SimpleQueue:
         background.after_fork()  # the thread of the log must be started again

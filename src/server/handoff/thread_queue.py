@@ -128,7 +128,10 @@ class ThreadQueue:
                 self._retry_soon()
 
     def _retry(self) -> None:
-        """Try again periodically, because the system does not report when it can start threads."""
+        """Resume the next waiter if a thread is free; repeat this at each tick while any waits.
+
+        The repetition is necessary, because the system does not report when it can start threads.
+        """
         self._resume_next()
         self._retries = bool(self._room)
         if self._retries:

@@ -44,8 +44,9 @@ class Wakes:
         self.longest_rest = COLLECT_TIME
         self.signals: deque[Signal] = deque()
         self.last: Signal | None = None
-        # Only the owner uses these: the value of ``last`` in its last round, and the number of
-        # rests to skip.
+        # Only the owner uses the next two attributes. ``_seen`` is the value that ``last`` had in
+        # the owner's previous round. ``_leave_out`` is the number of rests that the owner will
+        # skip. The docstring of the class defines a rest.
         self._seen: Signal | None = None
         self._leave_out = 0
         self.resting: list[None] = []

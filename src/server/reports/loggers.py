@@ -25,7 +25,7 @@ from .text import block, printable, traceback_of
 
 SERVER, ACCESS = "wsframe.server", "wsframe.access"
 
-# The attribute that marks a record as rendered.
+# The name of the attribute that marks a record whose objects were already replaced by text.
 RENDERED = "wsframe_rendered"
 # The memory of a record besides its text, in bytes.
 OVERHEAD = 1536

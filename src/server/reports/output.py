@@ -42,10 +42,10 @@ def flush() -> None:
 
 
 def flush_at_exit() -> bool:
-    """The main thread, at exit: flush both streams; discard text that cannot be written.
+    """The main thread, at exit: flush standard output and error, or discard their unwritten text.
 
-    Python would wait for a blocked stream without a limit, or exit with code 120. A second call
-    does not wait again for a stream that blocked the first one.
+    Without this function, Python would wait for a blocked stream without a limit, or exit with code
+    120. A second call does not wait again for a stream that blocked the first one.
 
     Returns:
         False if a thread of the application is blocked while it writes to a stream.

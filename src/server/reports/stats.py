@@ -158,7 +158,7 @@ def total(several: Iterable[Stats]) -> Stats:
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric and its samples: fields of :class:`Stats` by label."""
+    """A metric in OpenMetrics. ``samples`` maps labels to the names of :class:`Stats` fields."""
 
     name: str
     kind: Literal["counter", "gauge"]

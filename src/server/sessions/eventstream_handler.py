@@ -43,16 +43,16 @@ class EventStreamHandler(EventStreamSession):
         gzip: bool,
         heartbeat: bytes | None = None,
     ) -> None:
-        super().__init__(peer, profile, topics, request, None, gzip=gzip, heartbeat=heartbeat)
+        super().__init__(peer, profile, topics, request, gzip=gzip, heartbeat=heartbeat)
         self._handler = handler
 
     # Loop owner -------------------------------------------------------------------------------
 
-    def open(self, worker: WorkerThread | None = None) -> None:
+    def start_handler(self, worker: WorkerThread | None) -> None:
         """Loop owner, once: start the handler, after the head and the opening were queued.
 
         Args:
-            worker: the thread for a generator.
+            worker: the thread for a generator; None for a plain function.
         """
         self.begin_heartbeat()
         self.work: list[Any] | None = [None]  # the work of the only turn

@@ -26,7 +26,6 @@ from .subscriber import Subscriber
 
 if TYPE_CHECKING:
     from ..handoff.blocking import BlockingProfile
-    from ..handoff.threads import WorkerThread
     from ..http.request import Request
     from ..topics.registry import Topics
     from ..topics.subscription import TopicSubscription
@@ -79,7 +78,6 @@ class EventStreamSession(StreamReceiver, Subscriber):
         "_gzip",
         "_heartbeat",
         "_sent",
-        "_topic",
         "awaited_queue",
         "encoding",
         "opening_scheduled",
@@ -95,7 +93,6 @@ class EventStreamSession(StreamReceiver, Subscriber):
         profile: BlockingProfile,
         topics: Topics,
         request: Request,
-        topic: Topic | None,
         *,
         gzip: bool,
         heartbeat: bytes | None = None,
@@ -106,7 +103,6 @@ class EventStreamSession(StreamReceiver, Subscriber):
         self.awaited_queue: Queue[Any] | SimpleQueue[Any] | None = None
         self.resumed: Mapping[str, str] = NO_POSITIONS
         self.opening_scheduled: bool = False
-        self._topic = topic
         self._heartbeat = heartbeat  # None for that of the settings
         self._complete = False  # True once all topics of the stream are closed
         self._sent = 0  # the number of bytes sent until the last heartbeat check
@@ -129,16 +125,16 @@ class EventStreamSession(StreamReceiver, Subscriber):
         self._gzip.put(retry, blocks.append)
         return b"".join(blocks)
 
-    def open(self, worker: WorkerThread | None = None) -> None:
-        """Loop owner, once: start, after the head and the opening were queued.
+    def open(self, topic: Topic | None = None) -> None:
+        """Loop owner, once: start without a handler, after the head and the opening were queued.
 
         Args:
-            worker: the thread for a handler that keeps its thread.
+            topic: the topic of the stream's first subscription, if any.
         """
         self.begin_heartbeat()
-        if self._topic is not None:
+        if topic is not None:
             resume = self.resume_from(last_event_id(self.request))
-            subscription = self.subscribe_from(self._topic, resume, None, None)
+            subscription = self.subscribe_from(topic, resume, None, None)
             if subscription.placed:
                 # Before the flush, so that the head and the first events are sent together.
                 subscription.begin()

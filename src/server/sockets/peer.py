@@ -314,7 +314,11 @@ class Peer(Output):
                 self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, DISCARD)
 
     def shut_down(self) -> None:
-        """Loop owner: close, because the server stops, after an answer that is being sent."""
+        """Loop owner: close the connection, because the server stops.
+
+        If the last bytes are already being sent, do nothing, because the connection closes after
+        them.
+        """
         if self.state < FINISHING:
             self.session.shut_down()
             self.flush()

@@ -127,9 +127,9 @@ def _decode_binary(data: bytearray) -> ProxyHeader | None:
         raise ValueError(f"the address family and transport 0x{family:02x} are unknown")
     size = FIXED_SIZE + more
     if size > MAX_SIZE:
-        raise ValueError(f"its size of {size} bytes exceeds {MAX_SIZE}")
+        raise ValueError(f"the header's size of {size} bytes exceeds {MAX_SIZE}")
     if more < layout.size:
-        raise ValueError(f"its size of {size} bytes is too small for its addresses")
+        raise ValueError(f"the header's size of {size} bytes is too small for its addresses")
     if len(data) < size:
         return None
     values = layout.unpack_from(data, FIXED_SIZE)

@@ -350,7 +350,7 @@ class Supervisor:
         stacks: BufferedRandom | None,
         mask: set[int | signal.Signals],
     ) -> NoReturn:
-        """A new worker: serve, then exit without the exit functions of the parent."""
+        """A new worker: serve, then exit without the ``atexit`` functions of the parent process."""
         code = 1
         try:
             try:

@@ -225,7 +225,7 @@ INVALID: dict[str, tuple[bytes, str]] = {
     "TLS": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "or remove the address from the set"),
     "a malformed line": (b"PROXY TCP4 1 2 3 4\r\n", "header is invalid: an address is malformed"),
     "a long line": (b"PROXY " + b"x" * 200, "header is invalid: the line exceeds 107 bytes"),
-    "64 KiB": (binary(0x21, 0x11, V4, 65535), "its size of 65551 bytes exceeds 4096"),
+    "64 KiB": (binary(0x21, 0x11, V4, 65535), "the header's size of 65551 bytes exceeds 4096"),
     "version 3": (binary(0x31, 0x11, V4), "the version and command 0x31 are unknown"),
 }
 

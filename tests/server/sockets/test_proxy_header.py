@@ -114,11 +114,11 @@ MALFORMED: dict[bytes, str] = {
     binary(0x21, 0x10, V4): "transport 0x10 are unknown",
     binary(0x21, 0x13, V4): "transport 0x13 are unknown",
     binary(0x21, 0x41, V4): "transport 0x41 are unknown",
-    binary(0x21, 0x11, V4[:-1]): "its size of 27 bytes is too small",
-    binary(0x21, 0x21, V4): "its size of 28 bytes is too small",
-    binary(0x21, 0x31, bytes(215)): "its size of 231 bytes is too small",
-    binary(0x21, 0x11, V4, MAX_SIZE - 15): "its size of 4097 bytes exceeds 4096",
-    binary(0x20, 0x00, b"", 65535): "its size of 65551 bytes exceeds 4096",
+    binary(0x21, 0x11, V4[:-1]): "the header's size of 27 bytes is too small",
+    binary(0x21, 0x21, V4): "the header's size of 28 bytes is too small",
+    binary(0x21, 0x31, bytes(215)): "the header's size of 231 bytes is too small",
+    binary(0x21, 0x11, V4, MAX_SIZE - 15): "the header's size of 4097 bytes exceeds 4096",
+    binary(0x20, 0x00, b"", 65535): "the header's size of 65551 bytes exceeds 4096",
 }
 
 

@@ -36,9 +36,7 @@ class GzipClient(Client):
         self.peer = Peer(self._loop.clients, cast(Any, self.sock), "client")
         request = Request("GET", "/", [], "1.1", "client", "http")
         profile = BlockingProfile("/", None, self.peer.loop.timing)
-        session = EventStreamSession(
-            self.peer, profile, self._loop.topics, request, None, gzip=True
-        )
+        session = EventStreamSession(self.peer, profile, self._loop.topics, request, gzip=True)
         self.peer.open(session, 10)
         session.open()
         EventStream(session, request).subscribe("news")

@@ -131,9 +131,7 @@ class Client:
         headers = [("Last-Event-ID", self.last_id)] if self.last_id else []
         request = Request("GET", "/", headers, "1.1", "client", "http")
         profile = BlockingProfile("/", None, self.peer.loop.timing)
-        session = EventStreamSession(
-            self.peer, profile, self._loop.topics, request, None, gzip=False
-        )
+        session = EventStreamSession(self.peer, profile, self._loop.topics, request, gzip=False)
         self.peer.open(session, 10)
         self.peer.begin_answer(b"")
         session.open()
