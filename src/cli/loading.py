@@ -94,7 +94,7 @@ def _load(name: str | None, source: str) -> App:
             raise  # the module exists, but one of its imports is missing
         sys.exit(f"no module named {module_name!r}{origin}")
     if not hasattr(module, attribute):
-        sys.exit(f"no {attribute!r} in module {module_name!r}{origin}")
+        sys.exit(f"module {module_name!r} has no attribute {attribute!r}{origin}")
     app = getattr(module, attribute)
     if not isinstance(app, App):
         sys.exit(

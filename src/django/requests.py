@@ -57,7 +57,7 @@ def kept_request(request: WSGIRequest) -> WSGIRequest:
 
 
 def resolved(value: Value) -> Value:
-    """The request's thread: return a value, or the object that a lazy object loads."""
+    """The request's thread: load a ``LazyObject`` and return its object; else return the value."""
     if not isinstance(value, LazyObject):
         return value
     value.__class__  # noqa: B018  # loads the lazy object

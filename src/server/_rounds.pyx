@@ -158,7 +158,7 @@ cdef class Resumable:
 cdef class Signal:
     """A signal for which one thread waits; see ``pure_rounds.Signal``."""
 
-    cdef PyThread_type_lock lock  # this lock is held while the signal is not set
+    cdef PyThread_type_lock lock  # locked while this Signal is not set; wait() acquires it
     cdef readonly bint is_set
 
     def __cinit__(self):
@@ -280,7 +280,8 @@ def receive(files, list wires not None, bytearray buffer not None, timeout):
         wire.messages_in += PyList_GET_SIZE(messages)
         total += size
         if left:
-            used += size  # the caller still uses this memory
+            # The returned memoryview refers to these bytes. So the next data is stored after them.
+            used += size
             received.append((wire.session, messages, memoryview(buffer)[used - left:used]))
         else:
             received.append((wire.session, messages, None))

@@ -37,10 +37,10 @@ def stop_within(server: Server, seconds: float, clients: Clients | None = None) 
     Args:
         server: the server.
         seconds: the time limit of the stop.
-        clients: clients that answer the ends of their connections meanwhile.
+        clients: clients that receive data and answer close frames while the server stops.
 
     Raises:
-        AssertionError: the stop takes longer.
+        AssertionError: the server does not stop within the time limit.
     """
     stopping = threading.Thread(target=server.stop, daemon=True)
     stopping.start()

@@ -31,11 +31,11 @@ class SlowReader:
         self._pause = pause
 
     def read(self, size: int) -> bytearray:
-        """Return this number of bytes.
+        """Read and return ``size`` bytes, with a pause after each step.
 
         Raises:
-            EOFError: the connection has ended before.
-            TimeoutError: the server sends nothing.
+            EOFError: the connection ended before ``size`` bytes arrived.
+            TimeoutError: the server sent nothing within the client's time limit.
         """
         received = bytearray()
         while len(received) < size:

@@ -119,7 +119,10 @@ class Waitress:
             )
         begun = channel.request
         if upgrade and (len(channel.requests) > 1 or (begun and begun.headers_finished)):
-            raise CannotTakeError("waitress has parsed the data after the upgrade as a request")
+            raise CannotTakeError(
+                "the client sent data before the response to its upgrade request, and waitress "
+                "parsed this data as another request"
+            )
         deadline = time.monotonic() + FLUSH_TIMEOUT
         while channel.total_outbufs_len:
             if time.monotonic() > deadline:

@@ -111,9 +111,9 @@ def _run_generator(
     handler: Callable[[Connection], Generator[object, Any, object]],
     connection: Connection,
 ) -> Generator[object, Any, None]:
-    """The owner: return a generator that runs a handler that is a generator function.
+    """Loop owner: return a generator that runs a handler; the handler is a generator function.
 
-    Its turns run in the context variables of the connection.
+    Each turn of the handler runs in the context variables of the connection.
     """
     with surroundings.entered(connection):
         generator = handler(_pausing(connection, surroundings))

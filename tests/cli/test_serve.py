@@ -230,7 +230,7 @@ def test_an_invalid_argument_is_named_in_one_line(
         pytest.param(
             ["nothing.at.all:app"], "no module named 'nothing.at.all'", marks=pytest.mark.unmeasured
         ),
-        (["shop:nothing"], "no 'nothing' in module 'shop'"),
+        (["shop:nothing"], "module 'shop' has no attribute 'nothing'"),
         (["shop:number"], "'number' in module 'shop' is not an App"),
         pytest.param(
             ["shop.py:application"], "no module named 'shop.py'", marks=pytest.mark.unmeasured
@@ -305,7 +305,7 @@ def test_the_error_names_the_way_to_serve_an_application_of_another_kind(
     ("name", "message"),
     [
         ("nothing.here:app", "no module named 'nothing.here'"),
-        ("shop:nothing", "no 'nothing' in module 'shop'"),
+        ("shop:nothing", "module 'shop' has no attribute 'nothing'"),
         ("shop:number", "'number' in module 'shop' is not an App"),
     ],
 )

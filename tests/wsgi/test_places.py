@@ -214,7 +214,7 @@ def test_data_that_waitress_has_parsed_as_a_request_is_not_lost(
         client = Client(port)
         client.send(upgrade("/greet") + behind)
         assert client.read_until(b"\r\n\r\n").startswith(b"HTTP/1.1 503 ")
-        log.expect("waitress has parsed the data after the upgrade as a request", WARNING)
+        log.expect("waitress parsed this data as another request", WARNING)
         client.close()
 
 

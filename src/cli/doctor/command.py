@@ -39,7 +39,10 @@ def main(arguments: Sequence[str], prog: str) -> int:
         EXAMPLES,
     )
     parser.add_argument(
-        "urls", metavar="URL", nargs="+", help="ws:// or wss:// for WebSockets, http:// or https://"
+        "urls",
+        metavar="URL",
+        nargs="+",
+        help="ws:// or wss:// URL of a WebSocket, or http:// or https:// URL of an event stream",
     )
     parser.add_argument(
         "--silence",

@@ -82,7 +82,7 @@ class Monitor:
             # A list, because any() on a generator would not check all loops.
             in_turn = [loop.watch() for loop in self._loops]
             return any(in_turn)
-        except Exception:  # without the monitor, a blocking handler would stop its loop
+        except Exception:  # an error must not end the monitor, which starts the hand-offs
             log.exception("internal error in the monitor (please report this)")
             return True
 

@@ -120,7 +120,10 @@ class ThreadQueue:
         self._loop.call_soon(self._resume_next)
 
     def _resume_next(self) -> None:
-        """Resume the next waiter for which a thread is free; it occupies the thread at once."""
+        """Resume the next waiter for which a thread is free.
+
+        If others wait, queue another check.
+        """
         waiter = self._room.next(lambda waiter, holder: self.shortage(waiter.needs_thread, holder))
         if waiter is not None:
             self._loop.call_safely(waiter.resume)

@@ -148,7 +148,11 @@ class Threads:
         return worker
 
     def engage_handler(self, holder: Holder) -> WorkerThread | Shortage:
-        """Return a thread for a handler that keeps it, or the reason why none is free."""
+        """Return a thread for a handler that keeps the thread until its connection ends.
+
+        Returns:
+            The thread; if no thread is free, the reason.
+        """
         with self._lock:
             return self._engage(self._handlers, self.handler_quota, holder)
 

@@ -1,8 +1,8 @@
 """Connections on a TLS socket whose handshake the WSGI server has completed.
 
-The state of TLS belongs to that socket, which makes its own system calls. Two threads must not use
-an ``SSLSocket`` at the same time, even if one reads and the other writes. So only the owner uses
-it.
+The TLS state is inside this ``SSLSocket``, which makes its own system calls. Two threads must not
+use an ``SSLSocket`` at the same time, even if one reads and the other writes. So only the loop
+owner uses it.
 """
 
 from __future__ import annotations

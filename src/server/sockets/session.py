@@ -80,7 +80,10 @@ class Session(ABC):
 
 
 class NoSession(Session):
-    """The session of a peer before its first and after its last one; it discards data."""
+    """The placeholder for a peer's session, before its first session and after its last session.
+
+    It discards received data.
+    """
 
     __slots__ = ()
 

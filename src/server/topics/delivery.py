@@ -214,7 +214,10 @@ class Delivery:
             self.loop.call_safely(subscription.advance)
 
     def _raise_base(self) -> None:
-        """Under the topic's lock: stop keeping entries that no subscription on this loop needs."""
+        """Under the topic's lock: let the topic drop the entries that this loop no longer needs.
+
+        While new entries are being sent, or a new subscription has not begun, do nothing.
+        """
         if self._fan_out is None and not self.new:
             self.base = self.position
             self._topic.trim()

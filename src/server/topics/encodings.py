@@ -118,7 +118,11 @@ class EventStreamEncoding(Encoding):
 
 
 class _Bodies(EventStreamEncoding):
-    """The encoding of event streams, without the id."""
+    """The encoding of an event for event streams, without its ``id`` field.
+
+    The id is added later: it can differ between clients, and a large event is encoded before its id
+    exists.
+    """
 
     def encode(self, topic: str, entry: Entry) -> bytes:
         return encode_event(text_of(entry), entry.event, None, entry.retry)

@@ -93,7 +93,7 @@ class TopicReceiver(ABC):
             raise
         if subscription.placed:
             self.loop.call_soon(subscription.begin)
-        if self.peer.closed:  # the loop may not run another queued function
+        if self.peer.closed:  # the loop may have ended, and then makes no more queued calls
             subscription.close()
         return subscription
 

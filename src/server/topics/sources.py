@@ -73,7 +73,8 @@ class Sources:
             self._users += 1
             if self._users > 1:
                 return
-            with ExitStack() as undo:  # undone if the system allows no more threads
+            # If a thread cannot be started, the earlier ones are stopped and the count is reset.
+            with ExitStack() as undo:
                 undo.callback(self._leave)
                 for thread in self._all():
                     thread.start()

@@ -146,8 +146,8 @@ class TopicLog(SubscribedLog, Topic):
             largest, size = self.log.bounds.largest_event, entry.largest_encoding()
             if size > largest:
                 raise ValueError(
-                    f"event too large for the topic {self.name!r}: an encoding of its "
-                    f"{len(entry.payload)} bytes takes {size} bytes, the limit is {largest} "
+                    f"event too large for the topic {self.name!r}: its {len(entry.payload)} bytes "
+                    f"of data can take {size} bytes when encoded, and the limit is {largest} bytes "
                     f"(max_bytes + {SPARE_BYTES})"
                 )
 

@@ -15,7 +15,8 @@ from ..reports.stats import Stats
 Message: TypeAlias = "tuple[str, Any]"
 
 READ_SIZE = 1 << 16
-# A supervisor keeps at most this many bytes of closings for a worker that does not read.
+# The limit of the data that waits to be sent to one worker, in bytes. Above the limit, the
+# supervisor drops requests to close the connections of an identity.
 MAX_UNSENT = 1 << 20
 
 

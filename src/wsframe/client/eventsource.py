@@ -62,13 +62,13 @@ class EventSource(Closing):
     """An iterator over the events of one URL, in order; call :func:`events` to create it.
 
     One thread iterates at a time, and does all the work. When the connection ends or is lost, that
-    thread waits, reconnects and requests the events since then. It also does so when the server
-    answers 408, 429 or 5xx, and waits as long as ``Retry-After`` asks, up to an hour. The
-    iteration ends when the server answers 204, or when :meth:`close` is called. Without
-    ``reconnect`` it also ends with the stream.
+    thread waits, reconnects and requests the events after the last received one. It also does so
+    when the server answers 408, 429 or 5xx, and waits as long as ``Retry-After`` asks, up to an
+    hour. The iteration ends when the server answers 204, or when :meth:`close` is called. If
+    ``reconnect`` is false, the iteration also ends when the stream ends.
 
-    The delay is doubled after each failure, up to 60 seconds. A stream that ends within 5 seconds
-    without an event also counts as a failure.
+    The delay before a reconnect is doubled after each failure, up to 60 seconds. A stream that ends
+    within 5 seconds without an event also counts as a failure.
 
     A ``with`` statement closes the event source at its end.
 
@@ -78,7 +78,8 @@ class EventSource(Closing):
 
     Attributes:
         last_event_id: the id of the last returned event; before the first, the ``last_event_id``
-            that was passed to :func:`events`. A program can store it and resume there later.
+            that was passed to :func:`events`. A program can store this id, and pass it to
+            :func:`events` later to continue after that event.
     """
 
     def __init__(

@@ -21,7 +21,8 @@ READ_SIZE = 1 << 16
 # The size of a read with compression, where one byte may inflate to a thousand. It must be at least
 # the size of a TLS record, see Transport.receive.
 COMPRESSED_READ_SIZE = 1 << 14
-# The longest single wait, in seconds, because every system limits a wait. Longer waits are divided.
+# The maximum timeout of one wait, in seconds. Operating systems limit such timeouts. A longer wait
+# is a sequence of several waits.
 LONGEST_WAIT = 3600.0
 # The maximum time, in seconds, for which messages are taken from the inbox without using the
 # socket.

@@ -241,8 +241,8 @@ class WebSocket(Closing):
             except (ConnectionClosed, ValueError, TypeError, BufferError):
                 raise  # the error was raised before a frame was encoded
             except BaseException:
-                # After an interruption, the compressor may contain a message that the server never
-                # receives.
+                # The interrupted call may have compressed a message that is never sent. The server
+                # could not decompress later messages. So the connection is aborted.
                 with self._state:
                     exchange.abort("a call of send() was interrupted")
                 raise

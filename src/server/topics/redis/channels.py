@@ -279,7 +279,7 @@ class _Listener:
                     )
 
     def _lease_changes(self, state: _FeedState, holder: bytes) -> None:
-        """Record the new holder of a lease; it is empty if the lease was released."""
+        """Record the new holder of a lease. The holder is empty if the lease was released."""
         kept, state.kept = state.kept, None
         state.holds_lease = holder == self._holder.encode()
         if state.holds_lease:
