@@ -273,12 +273,13 @@ class Delivery:
         encoding = members[0].encoding
         block = encoding.block(self._topic.name, entries)
         incomplete: Sequence[IncompleteBlock]
-        due = []
-        for subscription in members:
-            if subscription.caught_up and subscription.position == before and not subscription.over:
-                subscription.position = self.position
+        due = [one for one in members if one.caught_up and one.position == before and not one.over]
+        position = self.position
+        for subscription in due:
+            subscription.position = position
+        if replaced:
+            for subscription in due:
                 subscription.dropped += replaced
-                due.append(subscription)
         if block and encoding.is_shared and not entries[-1].last:
             peers = [subscription.peer for subscription in due]
             incomplete = self.loop.send_block(peers, block, len(entries))
