@@ -101,7 +101,7 @@ class Fields:
         if values is None:
             return []
         if len(values) == 1 and "," not in values[0]:
-            return [value for value in values if value]  # the common case requires no parsing
+            return [values[0]] if values[0] else []  # the common case requires no parsing
         if self._is_long(name, ","):
             raise self.fault(f"the {name.title()} header has more than {MAX_ITEMS} items")
         items = [item.strip(" \t") for value in values for item in value.split(",")]
@@ -109,7 +109,7 @@ class Fields:
 
     def tokens(self, name: str) -> set[str]:
         """Return a list of case-insensitive items, in lower case."""
-        return {item.lower() for item in self.items(name)}
+        return set(map(str.lower, self.items(name)))
 
     def extensions(self) -> list[Extension]:
         """Return the list in ``Sec-WebSocket-Extensions``, in order (RFC 6455 section 9.1).

@@ -61,7 +61,7 @@ class RequestReader(Session):
         self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
         self._head = bytearray()
         self._target = bytearray()
-        self._headers: list[tuple[str, str]] = []
+        self._headers: list[tuple[bytes, bytes]] = []
         self._complete = False
 
     def data_received(self, data: memoryview) -> None:
@@ -78,12 +78,16 @@ class RequestReader(Session):
         request: Request | None = None
         try:
             _feed(parser, head)
-            check_head_size(len(self._head), self._settings)
+            self._check_limits()
             if self._complete:
-                request = self._build_request(parser)
-                fields = Fields(self._headers)
+                headers = [
+                    # Whitespace around a value is not part of it (RFC 9110 section 5.5).
+                    (name.decode("latin-1"), value.decode("latin-1").strip(" \t"))
+                    for name, value in self._headers
+                ]
+                request = self._build_request(parser, headers)
                 self._release()
-                self._answer(request, fields, data[len(head) :])
+                self._answer(request, Fields(headers), data[len(head) :])
             elif end >= 0:
                 raise HandshakeError(400, "the request is malformed")
         except HandshakeError as error:
@@ -122,7 +126,20 @@ class RequestReader(Session):
         self._target = bytearray()
         self._headers = []
 
-    def _build_request(self, parser: httptools.HttpRequestParser) -> Request:
+    def _check_limits(self) -> None:
+        """Check the limits of a head, complete or not; one read exceeds them by at most its size.
+
+        Raises:
+            RefusalError: a limit is exceeded.
+        """
+        settings = self._settings
+        check_target_size(len(self._target), settings)
+        check_header_count(len(self._headers), settings)
+        check_head_size(len(self._head), settings)
+
+    def _build_request(
+        self, parser: httptools.HttpRequestParser, headers: list[tuple[str, str]]
+    ) -> Request:
         # The parser is more tolerant. HTTP/0.9 is refused later, with a clear status.
         line = 2 if self._head.startswith(b"\r\n") else 0  # RFC 9112 section 2.2
         if not REQUEST_LINE.match(self._head, line):
@@ -133,7 +150,7 @@ class RequestReader(Session):
         request = Request(
             method=parser.get_method().decode("latin-1"),
             target=target,
-            fields=self._headers,
+            fields=headers,
             http_version=parser.get_http_version(),
             address=self._peer.address,
             scheme=self._peer.scheme,
@@ -151,13 +168,10 @@ class RequestReader(Session):
     def on_url(self, part: bytes) -> None:
         """Collect a part of the request target."""
         self._target += part
-        check_target_size(len(self._target), self._settings)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Collect one header."""
-        check_header_count(len(self._headers) + 1, self._settings)
-        # Whitespace around a value is not part of it (RFC 9110 section 5.5).
-        self._headers.append((name.decode("latin-1"), value.decode("latin-1").strip(" \t")))
+        self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """Record that the head is complete."""
@@ -169,9 +183,7 @@ def _feed(parser: httptools.HttpRequestParser, head: memoryview) -> None:
         parser.feed_data(head)
     except httptools.HttpParserUpgrade:
         pass  # raised for an upgrade request; no data follows its head in this call
-    except httptools.HttpParserCallbackError as error:
-        if isinstance(error.__context__, HandshakeError):
-            raise error.__context__ from None
-        raise
+    except httptools.HttpParserCallbackError:
+        raise  # an internal error
     except httptools.HttpParserError:
         raise HandshakeError(400, "the request is malformed") from None
