@@ -233,6 +233,7 @@ class Dispatcher:
         peer.limit_age()
         peer.clients.identities.assign(peer, identity)
         peer.begin_answer(head)
+        peer.loop.expect_data()
         session.start(worker)
         if opening.rest:
             session.data_received(memoryview(opening.rest))

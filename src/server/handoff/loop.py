@@ -64,8 +64,10 @@ if TYPE_CHECKING:
 __all__ = ["HANGUP", "READ", "WRITE", "Loop", "Source"]
 
 
-# The number of empty polls before the loop blocks, after messages were received. This increases the
-# rate of a single ping-pong client by half at the same cost. Under load no poll is empty.
+# The number of empty polls before the loop blocks, after messages were received, an opening and the
+# server's half of a close. The processor stays awake for a client that answers at once, which makes
+# the next round faster: the rate of a single ping-pong client increases by half at the same cost.
+# Under load no poll is empty.
 SPIN_POLLS = 16
 RECEIVE_BUFFER = 256 * 1024
 
@@ -301,6 +303,10 @@ class Loop(SafeCalls, LoopClock):
             return result
         self.waiting.log_refusal(route, self._threads.handler_quota.explain(result))
         return None
+
+    def expect_data(self) -> None:
+        """Loop owner: do not block in the next polls, because a client will probably send soon."""
+        self._spins = SPIN_POLLS
 
     def run_in(self, worker: WorkerThread, task: Task) -> None:
         """Loop owner: run a turn in this thread, if the task has work."""

@@ -384,6 +384,7 @@ class Peer(Output):
         self._update_interest()
         try:
             self.sock.shutdown(socket.SHUT_WR)
+            self.loop.expect_data()
         except OSError:
             self.abort()
         session.disconnected()

@@ -56,7 +56,7 @@ class StubLoop:
 
     def register(self, *ignored: object) -> None: ...
 
-    modify = unregister = start_ticks = call_soon = register
+    modify = unregister = start_ticks = call_soon = expect_data = register
 
 
 class Recorded(Peer):

@@ -71,7 +71,7 @@ class FakeLoop(ManualLoop):
 
     def register(self, *ignored: object) -> None: ...
 
-    modify = unregister = start_ticks = register
+    modify = unregister = start_ticks = expect_data = register
 
     def send_block(
         self, peers: Sequence[Any], block: bytes, count: int
