@@ -202,6 +202,44 @@ def test_a_refusal_is_shown_with_the_beginning_of_its_body(run: Run) -> None:
     server.stop()
 
 
+@pytest.mark.parametrize(
+    ("status", "header", "body", "lines"),
+    [
+        (
+            301,
+            ("Location", "https://a.example/x"),
+            b"<html>",
+            [
+                "  the server answered 301 Moved Permanently: use the URL of the redirect, "
+                "https://a.example/x",
+            ],
+        ),
+        (
+            200,
+            ("Content-Type", "text/event-stream; charset=utf-8"),
+            b"data: x\n\n",
+            [
+                "  the server answered 200 OK: the URL is an event stream, which the command "
+                "events follows"
+            ],
+        ),
+        (
+            200,
+            ("Content-Type", "text/html"),
+            b"\n<!doctype html>",
+            ["  the server answered 200 OK"],
+        ),
+    ],
+)
+def test_a_url_of_another_kind_is_explained(
+    run: Run, status: int, header: tuple[str, str], body: bytes, lines: list[str]
+) -> None:
+    server = scripted(lambda visit: visit.answer(status, header, body=body))
+    ran = run("connect", server.url())
+    server.stop()
+    assert (ran.code, ran.err[-len(lines) :]) == (4, lines)
+
+
 def test_a_long_line_of_a_body_is_cut(run: Run) -> None:
     server = scripted(lambda visit: visit.answer(500, body=TOO_MANY.encode()))
     lines = run("connect", server.url()).err

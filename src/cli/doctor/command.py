@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 
-from ..client.options import add_request_options, seconds, tls_context
+from ..client.options import add_request_options, add_url, seconds, tls_context
 from ..client.terminal import note, printable, styled, uses_color
 from ..exits import Exit
 from ..parsers import command_parser
@@ -38,12 +38,7 @@ def main(arguments: Sequence[str], prog: str) -> int:
         "For each problem, name the change for nginx, Caddy or Cloudflare.",
         EXAMPLES,
     )
-    parser.add_argument(
-        "urls",
-        metavar="URL",
-        nargs="+",
-        help="ws:// or wss:// URL of a WebSocket, or http:// or https:// URL of an event stream",
-    )
+    add_url(parser, "ws", "http", nargs="+", dest="urls")
     parser.add_argument(
         "--silence",
         type=seconds,
@@ -57,11 +52,6 @@ def main(arguments: Sequence[str], prog: str) -> int:
     context = tls_context(parser, options)
     problems = 0
     for url in options.urls:
-        if "://" not in url:  # other commands accept this, because they know the kind of the URL
-            parser.error(
-                "a URL must begin with ws:// or wss:// for a WebSocket, or with http:// or "
-                f"https:// for an event stream: {url!r}"
-            )
         try:
             subject = Subject(url, options.headers, context, options.timeout, options.silence)
         except (ValueError, ImportError) as error:
