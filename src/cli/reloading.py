@@ -108,7 +108,7 @@ def serve_until_changed(serve: Callable[[], int]) -> int:
                 print(error, file=sys.stderr)
             else:
                 traceback.print_exception(error)
-            announce("Waiting for a change.")
+            announce("Not serving, because the program failed to start. Waiting for a change.")
             watch.wait(_files_of(error))
     except Interrupted:  # a stop signal has arrived while no server runs
         return Exit.OK

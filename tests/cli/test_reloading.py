@@ -22,7 +22,7 @@ app = App()
 app.page("/", "{text}")
 os.chdir(os.pardir)
 """
-WAITING = re.compile("Waiting for a change")
+WAITING = re.compile("^Not serving, because the program failed to start. Waiting for a change.$")
 
 
 def body(process: ServerProcess, port: int) -> bytes:
