@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -103,6 +104,16 @@ def test_after_the_input_it_closes_when_the_server_is_silent(
     stdin.close()
     ran = run("connect", address(server, "/echo"), "--wait", "0.1")
     assert (ran.code, ran.out) == (0, ["one"])
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_output_that_cannot_be_written_is_a_failure(server: Server) -> None:
+    command = f"exec {' '.join(PROGRAM)} {address(server, '/echo')} -m x >/dev/full"
+    result = subprocess.run(
+        ["sh", "-c", command], capture_output=True, timeout=TIMEOUT, check=False
+    )
+    reason = b"python -m wsframe connect: cannot write the output: No space left on device\n"
+    assert (result.returncode, result.stderr) == (1, reason)
 
 
 def test_a_closed_standard_input_is_an_empty_one(server: Server) -> None:

@@ -15,9 +15,10 @@ from wsframe.client import EventSource, Reconnect, events
 
 from ..exits import Exit, exit_codes
 from ..parsers import command_parser
+from ..printing import write
 from .failures import describe, exit_code, explain
 from .options import add_request_options, add_url, positive, tls_context
-from .terminal import discard_output, note, printable, styled, uses_color
+from .terminal import note, printable, styled, uses_color
 
 EXAMPLES = """\
 examples:
@@ -73,12 +74,7 @@ def _print_events(source: EventSource, output: str, count: int | None) -> Exit:
     """Print the events until the end of the stream, or of the output."""
     received = 0
     for event in source:
-        try:
-            sys.stdout.buffer.write(FORMATS[output](event).encode())
-            sys.stdout.buffer.flush()
-        except BrokenPipeError:
-            discard_output()
-            return Exit.FAILED
+        write(FORMATS[output](event).encode())
         received += 1
         if received == count:
             return Exit.OK

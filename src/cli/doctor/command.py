@@ -9,6 +9,7 @@ from ..client.options import add_request_options, add_url, seconds, tls_context
 from ..client.terminal import note, printable, styled, uses_color
 from ..exits import Exit
 from ..parsers import command_parser
+from ..printing import write
 from .checks import check_connection, check_websocket
 from .examination import Subject
 from .findings import Finding, Grade, remedy_lines
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str], prog: str) -> int:
             subject = Subject(url, options.headers, context, options.timeout, options.silence)
         except (ValueError, ImportError) as error:
             parser.error(str(error))
-        print(url)
+        write(f"{url}\n")
         for finding in examine(subject):
             problems += finding.grade is Grade.PROBLEM
             _print(finding, subject.proxy)
@@ -76,7 +77,7 @@ def examine(subject: Subject) -> Iterator[Finding]:
 
 def _print(finding: Finding, proxy: str) -> None:
     grade = styled(f"{finding.grade:<8}", STYLES[finding.grade], color=uses_color(sys.stdout))
-    print(f"  {grade} {printable(finding.text)}", flush=True)
+    write(f"  {grade} {printable(finding.text)}\n")
     if finding.remedy:
         for line in remedy_lines(finding.remedy, proxy):
-            print(f"           {line}", flush=True)
+            write(f"           {line}\n")

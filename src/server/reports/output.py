@@ -62,8 +62,9 @@ def print_failure(message: str) -> None:
 
     The message may be a traceback.
     """
-    sys.stderr.write(f"{_form(message, logging.CRITICAL)}\n")
-    sys.stderr.flush()
+    with suppress(Exception):  # the exit code must not depend on the stream
+        sys.stderr.write(f"{_form(message, logging.CRITICAL)}\n")
+        sys.stderr.flush()
 
 
 def flush() -> None:
