@@ -51,7 +51,7 @@ def main(arguments: Sequence[str], prog: str) -> int:
     add_config(parser)
     group = parser.add_argument_group("Redis", f"by default {LOCAL_REDIS}")
     add_options(group, REDIS)
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     try:
         configuration = resolve(options, REDIS)
     except SourceError as error:

@@ -236,6 +236,11 @@ def test_a_stream_that_sends_events_for_long_enough_is_open(examine: Examine) ->
     assert code == 0
 
 
+def test_options_may_appear_between_urls(run: Run) -> None:
+    ran = run("doctor", "ws://127.0.0.1:1/", "--silence", 1, "http://127.0.0.1:1/")
+    assert ran.out[::2] == ["ws://127.0.0.1:1/", "http://127.0.0.1:1/"]
+
+
 def test_without_a_connection_nothing_else_is_checked(run: Run) -> None:
     ran = run("doctor", "ws://127.0.0.1:1/", "http://127.0.0.1:1/")
     assert ran.code == 1

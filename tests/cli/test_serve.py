@@ -382,7 +382,8 @@ def test_a_port_in_use_is_named() -> None:
         port = taken.getsockname()[1]
         result = run([sys.executable, *COMMAND, "--host", "127.0.0.1", "--port", str(port)])
     assert result.returncode == 1
-    assert result.stderr.startswith(f"cannot listen on 127.0.0.1:{port}: ")
+    assert result.stderr.startswith(f"cannot listen on 127.0.0.1:{port}: Address already in use: ")
+    assert result.stderr.endswith("use another port (port)\n")
     assert len(result.stderr.splitlines()) == 1
 
 

@@ -49,7 +49,7 @@ def main(arguments: Sequence[str], prog: str) -> int:
         "ping and a comment of the server)",
     )
     add_request_options(parser)
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     context = tls_context(parser, options)
     problems = 0
     for url in options.urls:
