@@ -12,7 +12,8 @@ SERVER_SECONDS ?= 60
 GUNICORN ?= 21.2.0
 TESTS ?=
 # Tests wait for half of their time, so there are more workers than cores.
-WORKERS ?= $(shell expr 2 '*' $$(getconf _NPROCESSORS_ONLN))
+PER_CORE = 2
+WORKERS ?= $(shell expr $(PER_CORE) '*' $$(getconf _NPROCESSORS_ONLN))
 DIST ?= dist
 PYTHONS ?= python3.11 python3.12 python3.13 python3.14 python3.15
 
@@ -44,7 +45,7 @@ coverage: $(VENV)/compiled-tests ## run the tests and check which lines and bran
 	COVERAGE_FILE=$(CURDIR)/build/coverage/data $(BIN)/python -m tools.coverage_gate
 
 # The fast tests wait for most of their time.
-check: WORKERS = $(shell expr 3 '*' $$(getconf _NPROCESSORS_ONLN))
+check: PER_CORE = 3
 check: lint types $(VENV)/compiled-tests ## lint, types and the fast tests on the compiled kernels
 	$(PYTEST) -m "not slow" --kernel compiled $(TESTS)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from tests.support.tools import missing_tool
 
 MAKEFILE = Path(__file__).parent.parent / "Makefile"
+CORES = os.cpu_count() or 1
 # An interpreter that records its arguments. It creates environments like itself, and has pip.
 PYTHON = """#!/bin/sh
 echo "$@" >>{log}
@@ -65,3 +67,29 @@ def test_pure_kernels_are_replaced_once_there_is_a_compiler(tmp_path: Path, comp
     done = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
     assert [stamp.exists() for stamp in stamps] == [not compiler] * 3
     assert ("there is a C compiler now" in done.stdout) is compiler
+
+
+@pytest.mark.parametrize(
+    ("target", "variable", "argument", "workers"),
+    [
+        ("check", None, None, 3 * CORES),
+        ("test", None, None, 2 * CORES),
+        ("check", "7", None, 7),
+        ("test", "7", None, 7),
+        ("check", None, "7", 7),
+        ("check", "5", "7", 7),
+    ],
+)
+def test_the_number_of_test_workers_is_an_argument_or_a_variable(
+    tmp_path: Path, target: str, variable: str | None, argument: str | None, workers: int
+) -> None:
+    make = shutil.which("make")
+    if make is None or not MAKEFILE.exists():
+        missing_tool("make, or the Makefile")
+    ours = ("WORKERS", "MAKEFLAGS", "MFLAGS", "MAKELEVEL")
+    environment = {name: value for name, value in os.environ.items() if name not in ours}
+    environment |= {} if variable is None else {"WORKERS": variable}
+    command = [make, "--dry-run", "-C", str(MAKEFILE.parent), f"VENV={tmp_path / 'venv'}", target]
+    command += [] if argument is None else [f"WORKERS={argument}"]
+    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    assert f" -n {workers} --dist " in done.stdout

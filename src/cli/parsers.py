@@ -6,15 +6,21 @@ import argparse
 import textwrap
 
 
-def command_parser(prog: str, description: str, *sections: str) -> argparse.ArgumentParser:
+def command_parser(
+    prog: str,
+    description: str,
+    *sections: str,
+    kind: type[argparse.ArgumentParser] = argparse.ArgumentParser,
+) -> argparse.ArgumentParser:
     """Return a parser without options.
 
     Args:
         prog: the name of the program and the command.
         description: a paragraph for the beginning of the help.
         *sections: texts for the end of the help, printed as they are; ``%(prog)s`` is replaced.
+        kind: the class of the parser.
     """
-    return argparse.ArgumentParser(
+    return kind(
         prog=prog,
         description=textwrap.fill(description, 80),
         epilog="\n".join(sections),

@@ -13,6 +13,7 @@ from wsframe import __version__
 from wsframe.kernels import INSTRUCTION_SET
 
 from .exits import Exit
+from .printing import OutputError, replace_closed_streams, write
 
 
 @dataclass(frozen=True)
@@ -71,12 +72,27 @@ def main(arguments: Sequence[str] | None = None, prog: str = "wsframe") -> int:
         arguments: the arguments of the program; None for those of the process.
         prog: the name of the program in messages.
     """
+    replace_closed_streams()
     name, *rest = (sys.argv[1:] if arguments is None else arguments) or [""]
+    try:
+        return _run(name, rest, prog)
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
+    except OutputError as error:
+        if str(error):
+            print(f"{prog} {name}: cannot write the output: {error}", file=sys.stderr)
+        return Exit.FAILED
+
+
+def _run(name: str, rest: Sequence[str], prog: str) -> int:
+    """Run a command with its arguments; return its exit code."""
     if name in ("-h", "--help", "help"):
-        print(usage(prog))
+        if rest and rest[0] in COMMANDS:
+            return _run(rest[0], ["--help"], prog)
+        write(f"{usage(prog)}\n")
         return Exit.OK
     if name in ("-V", "--version"):
-        print(version())
+        write(f"{version()}\n")
         return Exit.OK
     command = COMMANDS.get(name)
     if command is None:
@@ -93,10 +109,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "wsframe") -> int:
             file=sys.stderr,
         )
         return Exit.FAILED
-    try:
-        code: int = module.main(rest, f"{prog} {name}")
-    except KeyboardInterrupt:
-        return Exit.INTERRUPTED
+    code: int = module.main(rest, f"{prog} {name}")
     return code
 
 

@@ -11,6 +11,7 @@ from ..server.app import App
 from .exits import Exit
 from .options import REDIS, add_config, add_options
 from .parsers import command_parser
+from .printing import write
 from .sources import SourceError, resolve
 
 LOCAL_REDIS = "redis://localhost"
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str], prog: str) -> int:
     add_config(parser)
     group = parser.add_argument_group("Redis", f"by default {LOCAL_REDIS}")
     add_options(group, REDIS)
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     try:
         configuration = resolve(options, REDIS)
     except SourceError as error:
@@ -66,10 +67,10 @@ def main(arguments: Sequence[str], prog: str) -> int:
     except (WSFrameError, ModuleNotFoundError, ValueError) as error:
         print(f"{prog}: {error}", file=sys.stderr)
         return Exit.FAILED
-    print(
+    write(
         f"Redis has stored {count} event{'s' * (count != 1)} of the topic {options.topic!r}.\n"
         f"Apps with this Redis and the prefix {configuration['redis_prefix']!r} send them to "
-        "subscribers, which are not counted here."
+        "subscribers, which are not counted here.\n"
     )
     return Exit.OK
 

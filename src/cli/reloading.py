@@ -15,6 +15,7 @@ from typing import NoReturn
 from ..server.reports.output import announce, flush_at_exit
 from ..server.signals import Interrupted
 from .exits import Exit
+from .failing import report
 
 # The pause between two checks of the files, in seconds.
 INTERVAL = 0.25
@@ -104,11 +105,8 @@ def serve_until_changed(serve: Callable[[], int]) -> int:
         try:
             code = serve()
         except (Exception, SystemExit) as error:  # an error of the program, such as a SyntaxError
-            if isinstance(error, SystemExit):
-                print(error, file=sys.stderr)
-            else:
-                traceback.print_exception(error)
-            announce("Waiting for a change.")
+            report(error)
+            announce("Not serving, because the program failed to start. Waiting for a change.")
             watch.wait(_files_of(error))
     except Interrupted:  # a stop signal has arrived while no server runs
         return Exit.OK

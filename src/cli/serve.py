@@ -10,14 +10,16 @@ from collections.abc import Sequence
 from dataclasses import fields, replace
 from functools import partial
 
+from ..server.logs.stderr import configure
 from ..server.reports.loggers import log
-from ..server.reports.output import flush_at_exit
+from ..server.reports.output import flush_at_exit, is_plain, print_failure
 from ..server.running import activate, run
 from ..server.settings import Settings
 from ..server.sockets.certificate import CertificateError, tls_context
 from ..server.sockets.listener import ListenError
 from ..server.topics.errors import BrokerRefused
 from .exits import Exit
+from .failing import report
 from .loading import configure_log, start
 from .options import SETTINGS, argument_parser
 from .reloading import serve_until_changed
@@ -36,12 +38,34 @@ def main(arguments: Sequence[str], prog: str) -> int:
         arguments: the arguments of the command.
         prog: the name of the program and the command in messages.
     """
+    if _json_is_requested(arguments):
+        configure(as_json=True)  # for errors in other arguments
     parser = argument_parser(prog)
     try:
         configuration = resolve(parser.parse_args(arguments), tuple(SETTINGS.values()))
     except SourceError as error:
         parser.error(str(error))
+    configure_log(configuration)  # before the app is loaded, and also in the parent of workers
     settings = _settings(parser, configuration)
+    try:
+        return _run(parser, configuration, settings)
+    except (Exception, SystemExit) as error:
+        # The interpreter prints these errors as text, and an exit code was already explained.
+        if is_plain() or (isinstance(error, SystemExit) and not isinstance(error.code, str)):
+            raise
+        report(error)
+        return Exit.FAILED
+
+
+def _json_is_requested(arguments: Sequence[str]) -> bool:
+    """Return True if an option or a variable selects the log in JSON, before both are checked."""
+    setting = SETTINGS["log_format"]
+    option = f"{setting.flag}=json" in "=".join(arguments)
+    return option or os.environ.get(setting.variable) == "json"
+
+
+def _run(parser: argparse.ArgumentParser, configuration: Configuration, settings: Settings) -> int:
+    """Serve, with --reload again after each change; return the exit code."""
     if not configuration["reload"]:
         return _serve(configuration, settings)
     if configuration["workers"] or settings.fds:
@@ -69,8 +93,6 @@ def _settings(parser: argparse.ArgumentParser, configuration: Configuration) -> 
 def _serve(configuration: Configuration, settings: Settings) -> int:
     """Serve until a stop signal; return the exit code."""
     host, port, workers = configuration["host"], configuration["port"], configuration["workers"]
-    # Called before the app is loaded, and also in the parent of workers.
-    configure_log(configuration)
     if configuration.sources.get("redis") == "--redis" and PASSWORD.search(configuration["redis"]):
         log.warning(
             "the password in --redis is visible in the list of processes; use the variable "
@@ -81,7 +103,7 @@ def _serve(configuration: Configuration, settings: Settings) -> int:
     except BrokerRefused as error:
         sys.exit(f"{configuration.sources.get('redis', 'Redis')}: {error}")
     except ListenError as error:
-        print(error.strerror or error, file=sys.stderr)
+        print_failure(error.strerror or str(error))
         return Exit.FAILED
     if not flush_at_exit():
         os._exit(0)  # if a handler is blocked in print(), Python would abort at its exit

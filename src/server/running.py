@@ -33,6 +33,12 @@ from .topics.errors import BrokerRefused
 from .workers.supervisor import Supervisor
 from .workers.worker import SupervisorLink
 
+# The reason why SIGHUP has no effect without workers and without the file of a certificate.
+NO_RELOAD = [
+    "SIGHUP replaces workers (workers) and reads the certificate again (cert), and this server has "
+    "neither; restart it instead"
+]
+
 
 class StartServer(Protocol):
     """A function that starts an application's server, and may load the application first."""
@@ -115,8 +121,8 @@ def _run_here(
             if signals.hangups > hangups:
                 hangups = signals.hangups
                 status.reloading()
-                _renew(server.renew_certificate)
-                status.reloaded()
+                renewable = settings.cert is not None
+                status.reloaded(_renew(server.renew_certificate) if renewable else NO_RELOAD)
         stopped = threading.Event()
 
         def stop() -> None:
@@ -213,12 +219,15 @@ def _run_workers(
         sys.exit(supervisor.failure or code)
 
 
-def _renew(renew: Callable[[], object]) -> None:
-    """Renew the certificate; keep the old one if that fails."""
+def _renew(renew: Callable[[], object]) -> list[str]:
+    """Renew the certificate; if that fails, log and return the reason for keeping the old one."""
     try:
         renew()
     except OSError as error:
-        log.error("keeping the old certificate, because the new one cannot be used: %s", error)
+        problem = f"keeping the old certificate, because the new one cannot be used: {error}"
+        log.error("%s", problem)
+        return [problem]
+    return []
 
 
 def _kernels() -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from math import inf
 
@@ -78,10 +78,19 @@ class Status:
         self.manager.reloading()
         announce("Reloading.")
 
-    def reloaded(self) -> None:
-        """Any thread: report that the reload has ended; the log above contains its errors."""
-        background.flush(Timing.log_flush_timeout)
-        announce("Reloaded.")
+    def reloaded(self, problems: Sequence[str], *, partly: bool = False) -> None:
+        """Any thread: report that the new state is in use, or the reasons for keeping the old one.
+
+        Args:
+            problems: the parts of the old state that remain in use, and why; empty if none remains.
+            partly: True if some of the new state is in use in spite of the problems.
+        """
+        background.flush(Timing.log_flush_timeout)  # the log contains the problems in detail
+        if problems:
+            outcome = "Reloaded only in part" if partly else "Not reloaded"
+            announce(f"{outcome}: {'; '.join(problems)}.")
+        else:
+            announce("Reloaded.")
         self.manager.ready()
 
     def stopping(self) -> None:

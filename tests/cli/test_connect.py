@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -105,6 +106,16 @@ def test_after_the_input_it_closes_when_the_server_is_silent(
     assert (ran.code, ran.out) == (0, ["one"])
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_output_that_cannot_be_written_is_a_failure(server: Server) -> None:
+    command = f"exec {' '.join(PROGRAM)} {address(server, '/echo')} -m x >/dev/full"
+    result = subprocess.run(
+        ["sh", "-c", command], capture_output=True, timeout=TIMEOUT, check=False
+    )
+    reason = b"python -m wsframe connect: cannot write the output: No space left on device\n"
+    assert (result.returncode, result.stderr) == (1, reason)
+
+
 def test_a_closed_standard_input_is_an_empty_one(server: Server) -> None:
     command = f"exec {' '.join(PROGRAM)} {address(server, '/silent')} --wait 0.01 <&-"
     result = subprocess.run(
@@ -200,6 +211,44 @@ def test_a_refusal_is_shown_with_the_beginning_of_its_body(run: Run) -> None:
     assert ran.err[-1] == "    ..."
     assert len(ran.err) < 30
     server.stop()
+
+
+@pytest.mark.parametrize(
+    ("status", "header", "body", "lines"),
+    [
+        (
+            301,
+            ("Location", "https://a.example/x"),
+            b"<html>",
+            [
+                "  the server answered 301 Moved Permanently: use the URL of the redirect, "
+                "https://a.example/x",
+            ],
+        ),
+        (
+            200,
+            ("Content-Type", "text/event-stream; charset=utf-8"),
+            b"data: x\n\n",
+            [
+                "  the server answered 200 OK: the URL is an event stream, which the command "
+                "events follows"
+            ],
+        ),
+        (
+            200,
+            ("Content-Type", "text/html"),
+            b"\n<!doctype html>",
+            ["  the server answered 200 OK"],
+        ),
+    ],
+)
+def test_a_url_of_another_kind_is_explained(
+    run: Run, status: int, header: tuple[str, str], body: bytes, lines: list[str]
+) -> None:
+    server = scripted(lambda visit: visit.answer(status, header, body=body))
+    ran = run("connect", server.url())
+    server.stop()
+    assert (ran.code, ran.err[-len(lines) :]) == (4, lines)
 
 
 def test_a_long_line_of_a_body_is_cut(run: Run) -> None:

@@ -143,6 +143,10 @@ FORBIDDEN = [answer(403, body=b"not you")] * 3
         ([answer(502, body=b"<html>")], "The server answered 502 Bad Gateway\n"),
         ([answer(502, ("Server", "nginx"))], "proxy_pass http://unix:PATH;"),
         ([reset], "The upgrade failed: "),
+        (
+            [answer(200, ("Content-Type", STREAM))],
+            "is an event stream and not a WebSocket: examine http://127.0.0.1:",
+        ),
         ([answer(302, ("Location", "/login"))], "The URL redirects to /login"),
         ([down], "Cloudflare: 520 to 526: check the origin server"),
         ([answer(426, ("Server", "cloudflare"))], "Cloudflare: Network > WebSockets: on"),
@@ -232,10 +236,9 @@ def test_a_stream_that_sends_events_for_long_enough_is_open(examine: Examine) ->
     assert code == 0
 
 
-def test_a_url_without_a_scheme_does_not_name_its_kind(run: Run) -> None:
-    ran = run("doctor", "localhost:9292/chat")
-    assert ran.code == 2
-    assert "http:// or https:// for an event stream: 'localhost:9292/chat'" in ran.err[-1]
+def test_options_may_appear_between_urls(run: Run) -> None:
+    ran = run("doctor", "ws://127.0.0.1:1/", "--silence", 1, "http://127.0.0.1:1/")
+    assert ran.out[::2] == ["ws://127.0.0.1:1/", "http://127.0.0.1:1/"]
 
 
 def test_without_a_connection_nothing_else_is_checked(run: Run) -> None:
@@ -246,7 +249,7 @@ def test_without_a_connection_nothing_else_is_checked(run: Run) -> None:
     assert ran.err == ["2 problems"]
 
 
-@pytest.mark.parametrize("url", ["localhost", "ftp://localhost/", "ws:///"])
+@pytest.mark.parametrize("url", ["localhost/#part", "ftp://localhost/", "ws:///"])
 def test_an_invalid_url_is_named(run: Run, url: str) -> None:
     ran = run("doctor", url)
     assert ran.code == 2

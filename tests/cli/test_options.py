@@ -14,18 +14,30 @@ from wsframe.server import App
 
 
 @pytest.mark.parametrize(
-    ("url", "websocket", "stream"),
+    ("url", "websocket", "stream", "either"),
     [
-        ("localhost:9292/x", "ws://localhost:9292/x", "http://localhost:9292/x"),
-        ("ws://a/", "ws://a/", "http://a/"),
-        ("https://a/?u=b://c", "wss://a/?u=b://c", "https://a/?u=b://c"),
-        ("ftp://a/", "ftp://a/", "ftp://a/"),
+        ("a:92/x", "ws://a:92/x", "http://a:92/x", "ws://a:92/x"),
+        ("a.b/?u=b://c", "ws://a.b/?u=b://c", "http://a.b/?u=b://c", "ws://a.b/?u=b://c"),
+        ("ws://a/", "ws://a/", "http://a/", "ws://a/"),
+        ("HTTPS://a/?u=b://c", "wss://a/?u=b://c", "https://a/?u=b://c", "https://a/?u=b://c"),
+        ("ftp://a/", "ftp://a/", "ftp://a/", "ftp://a/"),
     ],
 )
 def test_a_url_may_have_any_scheme_of_the_web_or_none(
-    url: str, websocket: str, stream: str
+    url: str, websocket: str, stream: str, either: str
 ) -> None:
-    assert (complete(url, "ws"), complete(url, "http")) == (websocket, stream)
+    completed = [complete(url, "ws"), complete(url, "http"), complete(url, "ws", "http")]
+    assert completed == [websocket, stream, either]
+
+
+@pytest.mark.parametrize("command", ["connect", "events", "doctor"])
+def test_a_url_without_a_scheme_is_shown_as_it_is_used(run: Run, command: str) -> None:
+    ran = run(command, "127.0.0.1:1/x")
+    scheme = "http" if command == "events" else "ws"
+    assert f"{scheme}://127.0.0.1:1/x" in "".join(ran.out + ran.err)
+    assert ran.code in (1, 3)
+    description = " ".join("".join(f"{line} " for line in run(command, "--help").out).split())
+    assert f"without a scheme, {scheme}:// (no TLS) is used" in description
 
 
 def test_headers_are_read_from_a_file(tmp_path: Path) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import Run
 from tests.support.processes import run as run_process
+from tests.support.waiting import TIMEOUT
 from wsframe import __version__
 from wsframe.cli import main
 from wsframe.cli.program import COMMANDS, GROUPS
@@ -61,6 +66,66 @@ def test_every_command_has_help_with_examples(run: Run, name: str) -> None:
     assert ran.code == 0
     assert ran.out[0].startswith(f"usage: wsframe {name}")
     assert "examples:" in ran.out
+
+
+def test_help_of_a_command_is_its_help(run: Run) -> None:
+    assert run("help", "events").out == run("events", "--help").out
+    assert run("help", "nothing").out == run("--help").out
+
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="the shell is POSIX's")
+
+
+def run_in_shell(arguments: str) -> tuple[int, str, str]:
+    """Run the program with the redirections of a shell; return its exit code and output."""
+    command = f"exec {shlex.quote(sys.executable)} -m wsframe {arguments}"
+    ran = run_process(["sh", "-c", command])
+    return ran.returncode, ran.stdout, ran.stderr
+
+
+@posix
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        ("--version >&-", 0),
+        ("--version 2>&-", 0),
+        ("connect 127.0.0.1:1 >&-", 3),
+        ("connect 127.0.0.1:1 2>&-", 3),
+        ("events 127.0.0.1:1 >&- 2>&-", 3),
+        ("doctor 127.0.0.1:1 >&-", 1),
+        ("serve wsframe:nothing 2>&-", 1),
+    ],
+)
+def test_a_closed_stream_changes_neither_the_exit_code_nor_the_other_stream(
+    arguments: str, code: int
+) -> None:
+    found, out, err = run_in_shell(arguments)
+    assert found == code
+    assert "Traceback" not in out + err
+    assert (">&-" in arguments.replace("2>&-", "")) <= (out == "")
+    assert ("2>&-" in arguments) <= (err == "")
+
+
+@posix
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+@pytest.mark.parametrize("arguments", ["--version", "--help", "doctor 127.0.0.1:1"])
+def test_output_that_cannot_be_written_is_a_failure(arguments: str) -> None:
+    command = arguments.split()[0]
+    reason = f"python -m wsframe {command}: cannot write the output: No space left on device\n"
+    assert run_in_shell(f"{arguments} >/dev/full") == (1, "", reason)
+
+
+@posix
+@pytest.mark.parametrize("arguments", [["bench", "--rounds=1", "--slice=0.001"], ["--help"]])
+def test_the_end_of_the_reader_is_a_failure_without_a_message(arguments: list[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as pipe:
+        command = [sys.executable, "-m", "wsframe", *arguments]
+        ran = subprocess.run(
+            command, stdout=pipe, stderr=subprocess.PIPE, timeout=TIMEOUT, check=False
+        )
+    assert (ran.returncode, ran.stderr) == (1, b"")
 
 
 @pytest.mark.parametrize(("name", "library"), [("serve", "httptools"), ("events", "h11")])

@@ -32,7 +32,7 @@ def stored(broker: RedisServer) -> list[str]:
 
 
 def test_messages_are_stored_in_the_log_of_the_topic(run: Run, broker: RedisServer) -> None:
-    ran = run("publish", "news", "first-message", "second-message", "--redis", broker.url)
+    ran = run("publish", "news", "--redis", broker.url, "first-message", "second-message")
     assert (ran.code, ran.err) == (0, [])
     assert ran.out == [
         "Redis has stored 2 events of the topic 'news'.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -22,7 +23,7 @@ app = App()
 app.page("/", "{text}")
 os.chdir(os.pardir)
 """
-WAITING = re.compile("Waiting for a change")
+WAITING = re.compile("^Not serving, because the program failed to start. Waiting for a change.$")
 
 
 def body(process: ServerProcess, port: int) -> bytes:
@@ -79,6 +80,19 @@ def test_a_signal_ends_a_server_that_reloads(tmp_path: Path) -> None:
         code, output = process.wait()
         assert code == 0, output
         assert "Restarting" not in output
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
+def test_a_failed_start_is_reported_in_the_format_of_the_log(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text("if\n", encoding="utf-8")
+    command = (*COMMAND, "program:app", "--reload", "--port=0", "--log-format=json")
+    failed = re.compile(r'^{.*"message": "(SyntaxError): invalid syntax", ([0-9]+)?.*}$')
+    with ServerProcess(*command, directory=tmp_path, until=failed) as process:
+        record = json.loads(process.expect(re.compile("^.*$"))[0])
+        assert WAITING.match(record["message"])
+        process.signal(signal.SIGTERM)
+        assert process.wait() == (0, "")
 
 
 def test_changes_of_files_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -382,7 +382,8 @@ def test_a_port_in_use_is_named() -> None:
         port = taken.getsockname()[1]
         result = run([sys.executable, *COMMAND, "--host", "127.0.0.1", "--port", str(port)])
     assert result.returncode == 1
-    assert result.stderr.startswith(f"cannot listen on 127.0.0.1:{port}: ")
+    assert result.stderr.startswith(f"cannot listen on 127.0.0.1:{port}: Address already in use: ")
+    assert result.stderr.endswith("use another port (port)\n")
     assert len(result.stderr.splitlines()) == 1
 
 
@@ -443,6 +444,88 @@ def test_the_log_in_json(directory: Path) -> None:
         line = json.loads(process.expect(re.compile(r"^{.*}$"))[0])
         assert (line["logger"], line["client"]) == ("wsframe.access", "203.0.113.7")
         assert (line["path"], line["close_code"]) == ("/hello/you", 1011)
+
+
+@pytest.mark.slow
+@posix
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_in_json_the_lines_about_the_states_of_the_server_are_objects(
+    directory: Path, certificates: Certificates, workers: str
+) -> None:
+    certificates.write(directory)
+    options = ("--cert=cert.pem", "--key=key.pem", f"--workers={workers}", "--log-format=json")
+    started = re.compile(r'^{.*"message": "Serving on (https://\S+:(\d+));.*}$')
+    command = (*COMMAND, "shop:application", "--port=0", "--drain=0", *options)
+    line = re.compile("^.*$")
+    with ServerProcess(*command, directory=directory, until=started) as process:
+        process.signal(signal.SIGHUP)
+        records = [json.loads(process.expect(line)[0]) for _ in range(2)]
+        (directory / "cert.pem").write_text("broken")
+        process.signal(signal.SIGHUP)
+        records += [json.loads(process.expect(line)[0]) for _ in range(3)]
+        process.signal(signal.SIGTERM)
+        code, rest = process.wait()
+    records += map(json.loads, rest.splitlines())
+    problem = "keeping the old certificate, because the new one cannot be used: cert.pem does not"
+    outcome = "Not reloaded: " if workers == "0" else "Reloaded only in part: "
+    expected = [
+        ("INFO", "Reloading."),
+        ("INFO", "Reloaded."),
+        ("INFO", "Reloading."),
+        ("ERROR", problem),
+        ("INFO", f"{outcome}{problem}"),
+        ("INFO", "Shutting down; press Ctrl-C again to force."),
+    ]
+    for record, (level, message) in zip(records, expected, strict=True):
+        assert (record["level"], record["logger"]) == (level, "wsframe.server")
+        assert re.fullmatch(TIME, record["time"])
+        assert record["message"].startswith(message)
+    assert code == 0
+
+
+JSON = "--log-format=json"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        ([JSON, "shop:nothing"], 1, "module 'shop' has no attribute 'nothing'"),
+        ([JSON, "broken:app"], 1, "ModuleNotFoundError: No module named 'not_there_at_all'"),
+        pytest.param(
+            [JSON, "broken:app", "--port=0", "--workers=1"],
+            1,
+            "ModuleNotFoundError: No module named 'not_there_at_all'",
+            marks=posix,
+        ),
+        ([JSON, "--host", "no such host"], 1, "cannot listen on no such host:9292: "),
+        ([JSON, "--cert=none.pem"], 2, "cannot read none.pem: No such file"),
+        ([JSON, "--reload", "--workers=2"], 2, "reload cannot be combined with workers or fds"),
+        (["--log-format", "json", "--nothing"], 2, "unrecognized arguments: --nothing"),
+        (["--config", "json.toml"], 2, "max_thread_share must be "),
+    ],
+)
+def test_an_error_at_startup_is_an_object_in_json(
+    directory: Path, arguments: list[str], code: int, message: str
+) -> None:
+    (directory / "json.toml").write_text('log_format = "json"\nmax_thread_share = 3\n')
+    result = run([sys.executable, *COMMAND, *arguments], directory)
+    assert (result.returncode, result.stdout) == (code, "")
+    record = json.loads(result.stderr)
+    assert (record["level"], record["message"][: len(message)]) == ("CRITICAL", message)
+    assert ("traceback" in record) is ("broken:app" in arguments)
+    if "traceback" in record:
+        assert record["traceback"].startswith("Traceback (most recent call last):\n  File ")
+
+
+@pytest.mark.slow
+def test_a_variable_for_json_applies_to_errors_in_arguments(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WSFRAME_LOG_FORMAT", "json")
+    result = run([sys.executable, *COMMAND, "--port=x"], directory)
+    message = "argument --port: expected a port from 0 to 65535, got 'x'"
+    assert json.loads(result.stderr)["message"] == message
 
 
 @pytest.mark.slow

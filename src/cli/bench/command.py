@@ -13,6 +13,7 @@ from time import perf_counter
 from ..client.options import positive, seconds
 from ..exits import Exit
 from ..parsers import command_parser
+from ..printing import write
 from ..program import version
 from .codecs import TASKS, Calls, Codec, Task, installed
 
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str], prog: str) -> int:
     )
     options = parser.parse_args(arguments)
     for line in report(installed(), options.rounds, options.slice):
-        print(line, flush=True)
+        write(f"{line}\n")
     if busy := _load():
         print(f"The machine was busy ({busy}), so the figures may be too high.", file=sys.stderr)
     return Exit.OK

@@ -13,7 +13,7 @@ from ..exits import Exit, exit_codes
 from ..parsers import command_parser
 from .failures import exit_code, explain
 from .interactive import Interactive
-from .options import add_request_options, complete, positive, seconds, tls_context
+from .options import add_request_options, add_url, positive, seconds, tls_context
 from .piped import Piped, given, is_terminal
 from .terminal import note
 
@@ -36,7 +36,6 @@ def main(arguments: Sequence[str], prog: str) -> int:
     """Connect, and send and print messages; return the exit code."""
     parser = _parser(prog)
     options = parser.parse_args(arguments)
-    options.url = complete(options.url, "ws")
     context = tls_context(parser, options)
     try:
         ws = connect(
@@ -103,7 +102,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         EXAMPLES,
         exit_codes(),
     )
-    parser.add_argument("url", metavar="URL", help='ws://... or wss://...; "ws://" may be omitted')
+    add_url(parser, "ws")
     messages = parser.add_argument_group("messages")
     messages.add_argument(
         "-m",

@@ -15,9 +15,10 @@ from wsframe.client import EventSource, Reconnect, events
 
 from ..exits import Exit, exit_codes
 from ..parsers import command_parser
+from ..printing import write
 from .failures import describe, exit_code, explain
-from .options import add_request_options, complete, positive, tls_context
-from .terminal import discard_output, note, printable, styled, uses_color
+from .options import add_request_options, add_url, positive, tls_context
+from .terminal import note, printable, styled, uses_color
 
 EXAMPLES = """\
 examples:
@@ -32,7 +33,6 @@ def main(arguments: Sequence[str], prog: str) -> int:
     """Follow an event stream, and print its events; return the exit code."""
     parser = _parser(prog)
     options = parser.parse_args(arguments)
-    options.url = complete(options.url, "http")
     context = tls_context(parser, options)
     body = _body(parser, options.data)
     method = options.method or ("GET" if options.data is None else "POST")
@@ -74,12 +74,7 @@ def _print_events(source: EventSource, output: str, count: int | None) -> Exit:
     """Print the events until the end of the stream, or of the output."""
     received = 0
     for event in source:
-        try:
-            sys.stdout.buffer.write(FORMATS[output](event).encode())
-            sys.stdout.buffer.flush()
-        except BrokenPipeError:
-            discard_output()
-            return Exit.FAILED
+        write(FORMATS[output](event).encode())
         received += 1
         if received == count:
             return Exit.OK
@@ -149,9 +144,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         EXAMPLES,
         exit_codes(),
     )
-    parser.add_argument(
-        "url", metavar="URL", help='http://... or https://...; "http://" may be omitted'
-    )
+    add_url(parser, "http")
     stream = parser.add_argument_group("stream")
     stream.add_argument(
         "--last-event-id", default="", metavar="ID", help="continue after the event with this id"

@@ -14,6 +14,8 @@ from .terminal import note, printable
 # The maximum length of a refusal's body in the message.
 MAX_LINES = 20
 MAX_CHARACTERS = 2000
+EVENT_STREAM = "text/event-stream"
+REDIRECTS = (301, 302, 303, 307, 308)
 PHRASES = {int(status): status.phrase for status in HTTPStatus}
 
 
@@ -54,14 +56,31 @@ def describe(error: Exception) -> list[str]:
     return [strerror[0].lower() + strerror[1:] if strerror else str(error)]
 
 
+def header_of(error: HandshakeError, name: str) -> str:
+    """Return the header of a refusal with a name in lower case; "" if it is missing."""
+    return next((value for header, value in error.headers if header.lower() == name), "")
+
+
+def is_stream(error: HandshakeError) -> bool:
+    """Return True if the refusal of an upgrade is the head of an event stream."""
+    return header_of(error, "content-type").lower().startswith(EVENT_STREAM)
+
+
 def _refusal(error: HandshakeError) -> str:
+    text = error.reason
     if error.answered and error.status in PHRASES:
-        return f"{error.reason} {PHRASES[error.status]}"
-    return error.reason
+        text = f"{text} {PHRASES[error.status]}"
+    if error.status in REDIRECTS:
+        return f"{text}: use the URL of the redirect, {header_of(error, 'location')}"
+    if is_stream(error):
+        return f"{text}: the URL is an event stream, which the command events follows"
+    return text
 
 
 def _body(error: HandshakeError) -> list[str]:
     text = error.body.decode("utf-8", "replace")
+    if is_stream(error) or text.lstrip().startswith("<"):  # HTML is for browsers
+        return []
     lines = [line.rstrip() for line in text[:MAX_CHARACTERS].splitlines()]
     lines = [printable(line) for line in lines if line]
     cut = len(text) > MAX_CHARACTERS or len(lines) > MAX_LINES

@@ -1,8 +1,9 @@
-"""The options of a request, and their values."""
+"""The URL and the options of a request, and their values."""
 
 from __future__ import annotations
 
 import argparse
+import re
 import ssl
 from argparse import ArgumentTypeError
 from pathlib import Path
@@ -10,6 +11,10 @@ from pathlib import Path
 from wsframe.headers import check_field
 
 SECURE = {"ws": "wss", "http": "https"}
+# The kind of each scheme; a kind is named by its scheme without TLS.
+PLAIN = {scheme: kind for kind, secure in SECURE.items() for scheme in (kind, secure)}
+KINDS = {"ws": "for a WebSocket", "http": "for an event stream"}
+SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 
 def add_request_options(parser: argparse.ArgumentParser) -> None:
@@ -65,21 +70,45 @@ def tls_context(parser: argparse.ArgumentParser, options: argparse.Namespace) ->
     return context
 
 
-def complete(url: str, scheme: str) -> str:
-    """Return a URL with the scheme "ws" or "http", or with the scheme's form for TLS.
+def add_url(
+    parser: argparse.ArgumentParser, *kinds: str, nargs: str | None = None, dest: str = "url"
+) -> None:
+    """Add the argument for a URL, or for several ones.
 
     Args:
-        url: a URL with a scheme of HTTP or WebSocket, or without a scheme.
-        scheme: "ws" or "http".
+        parser: the parser of a command.
+        *kinds: "ws" for WebSockets, "http" for event streams, or both, the default first.
+        nargs: as for argparse.
+        dest: the name of the result.
     """
-    given, separator, rest = url.partition("://")
-    if not separator:
-        return f"{scheme}://{url}"
-    if given in SECURE:
-        return f"{scheme}://{rest}"
-    if given in SECURE.values():
-        return f"{SECURE[scheme]}://{rest}"
-    return url
+    forms = ", or ".join(f"{kind}:// or {SECURE[kind]}:// {KINDS[kind]}" for kind in kinds)
+    parser.add_argument(
+        dest,
+        metavar="URL",
+        nargs=nargs,
+        type=lambda text: complete(text, *kinds),
+        help=f"{forms}; without a scheme, {kinds[0]}:// (no TLS) is used",
+    )
+
+
+def complete(url: str, *kinds: str) -> str:
+    """Return a URL with a scheme of the command.
+
+    A URL without a scheme gets the first kind as its scheme. A URL of a kind that the command does
+    not support gets the first kind, with or without TLS as before. Other schemes remain.
+
+    Args:
+        url: the URL as the user has given it.
+        *kinds: the supported kinds, "ws", "http" or both, the default first.
+    """
+    found = SCHEME.match(url)
+    if found is None:
+        return f"{kinds[0]}://{url}"
+    scheme, rest = found[1].lower(), url[found.end() :]
+    kind = PLAIN.get(scheme)
+    if kind is not None and kind not in kinds:
+        scheme = SECURE[kinds[0]] if scheme in SECURE.values() else kinds[0]
+    return f"{scheme}://{rest}"
 
 
 def headers(text: str) -> list[tuple[str, str]]:

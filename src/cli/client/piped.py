@@ -13,7 +13,8 @@ from wsframe import ConnectionClosed
 from wsframe.client import WebSocket
 
 from ..exits import Exit
-from .terminal import discard_output, note
+from ..printing import OutputError, write
+from .terminal import note
 
 STDIN = 0
 READ_SIZE = 1 << 16
@@ -68,10 +69,14 @@ class Piped:
         self._received = 0
         self._last = monotonic()  # the time of the last message, or of the end of the input
         self._ended = False  # True after the end of the connection or the output
-        self._output_gone = False
+        self._output_error: OutputError | None = None
 
     def run(self) -> Exit:
-        """The main thread: exchange messages until the end."""
+        """The main thread: exchange messages until the end.
+
+        Raises:
+            OutputError: the output cannot be written.
+        """
         receiver = threading.Thread(target=self._receive)
         # A daemon thread, because a read of the standard input cannot be interrupted.
         sender = threading.Thread(target=self._send, daemon=True)
@@ -83,9 +88,8 @@ class Piped:
             self.closed_here = self._ws.close_code is None
             self._ws.close()
         receiver.join()
-        if self._output_gone:
-            discard_output()
-            return Exit.FAILED
+        if self._output_error is not None:
+            raise self._output_error
         if self._count is not None and self._received < self._count:
             note(f"received {self._received} of {self._count} messages (--count)", "bad")
             return Exit.FAILED
@@ -110,8 +114,8 @@ class Piped:
                     self._received += 1
                     self._last = monotonic()
                     self._changed.notify()
-        except OSError:  # the reader of the output has ended
-            self._output_gone = True
+        except OutputError as error:
+            self._output_error = error
         finally:
             with self._changed:
                 self._ended = True
@@ -119,11 +123,8 @@ class Piped:
 
     def _print(self, message: str | bytes) -> None:
         """Write a message, and a line break unless binary messages are expected."""
-        out = sys.stdout.buffer
-        out.write(message.encode() if isinstance(message, str) else message)
-        if not self._binary:
-            out.write(b"\n")
-        out.flush()
+        data = message.encode() if isinstance(message, str) else message
+        write(data if self._binary else data + b"\n")
 
     def _send(self) -> None:
         """The reader's thread: send the messages until the end of the input."""

@@ -48,15 +48,6 @@ def note(text: str, style: str = "note") -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def discard_output() -> None:
-    """Discard all further output, because its reader has ended.
-
-    The interpreter flushes the standard output at its end, which would fail again.
-    """
-    with open(os.devnull, "wb") as nothing:
-        os.dup2(nothing.fileno(), sys.stdout.fileno())
-
-
 def width(text: str) -> int:
     """Return the width of a printable text in columns."""
     return sum(

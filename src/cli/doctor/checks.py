@@ -10,7 +10,7 @@ from time import monotonic
 from wsframe import CloseCode, ConnectionClosed, HandshakeError
 from wsframe.client import WebSocket
 
-from ..client.failures import describe
+from ..client.failures import REDIRECTS, describe, header_of, is_stream
 from .examination import FOREIGN, Subject
 from .findings import Finding, Grade
 
@@ -19,7 +19,6 @@ EXPIRES_SOON = 14  # days
 EXPIRED, WRONG_NAME, WRONG_ADDRESS = 10, 62, 64
 SELF_SIGNED = 18
 UNKNOWN_ISSUER = (2, 19, 20, 21)
-REDIRECTS = (301, 302, 303, 307, 308)
 # The statuses of proxies that cannot reach the server; 520 to 526 are used by Cloudflare.
 NO_SERVER = (502, 504, *range(520, 527))
 
@@ -68,7 +67,11 @@ def check_websocket(subject: Subject) -> Iterator[Finding]:
 
 def _explain_refusal(subject: Subject, error: HandshakeError) -> Iterator[Finding]:
     """Find the reason of a refused upgrade."""
-    if error.status in (403, 421):
+    if is_stream(error):
+        text = "The path is an event stream and not a WebSocket: examine"
+        url = f"http{subject.url.removeprefix('ws')}"
+        yield Finding(Grade.PROBLEM, f"{text} {url}")
+    elif error.status in (403, 421):
         yield _explain_forbidden(subject, error)
     else:
         yield explain_status(error) or Finding(
@@ -105,7 +108,7 @@ def explain_status(error: HandshakeError) -> Finding | None:
     """Return the finding for a status that has the same cause for any request, or None."""
     text = quote(error)
     if error.status in REDIRECTS:
-        target = next((value for name, value in error.headers if name.lower() == "location"), "")
+        target = header_of(error, "location")
         return Finding(Grade.PROBLEM, f"The URL redirects to {target}", "redirect")
     if error.status == 200:
         return Finding(Grade.PROBLEM, f"A page answers for this path: {text}", "route")
@@ -165,10 +168,10 @@ def _receive_for(ws: WebSocket, seconds: float) -> None:
 
 
 def quote(error: HandshakeError) -> str:
-    """Return a refusal in one line, with the first line of its body unless that is HTML."""
+    """Return a refusal in one line, with the first line of its body."""
     first, *body = describe(error)
     line = body[0].strip() if body else ""
-    return _sentence(f"{first} ({line})" if line and not line.startswith("<") else first)
+    return _sentence(f"{first} ({line})" if line else first)
 
 
 def _sentence(text: str) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 
-from ..client.options import add_request_options, seconds, tls_context
+from ..client.options import add_request_options, add_url, seconds, tls_context
 from ..client.terminal import note, printable, styled, uses_color
 from ..exits import Exit
 from ..parsers import command_parser
+from ..printing import write
 from .checks import check_connection, check_websocket
 from .examination import Subject
 from .findings import Finding, Grade, remedy_lines
@@ -38,12 +39,7 @@ def main(arguments: Sequence[str], prog: str) -> int:
         "For each problem, name the change for nginx, Caddy or Cloudflare.",
         EXAMPLES,
     )
-    parser.add_argument(
-        "urls",
-        metavar="URL",
-        nargs="+",
-        help="ws:// or wss:// URL of a WebSocket, or http:// or https:// URL of an event stream",
-    )
+    add_url(parser, "ws", "http", nargs="+", dest="urls")
     parser.add_argument(
         "--silence",
         type=seconds,
@@ -53,20 +49,15 @@ def main(arguments: Sequence[str], prog: str) -> int:
         "ping and a comment of the server)",
     )
     add_request_options(parser)
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     context = tls_context(parser, options)
     problems = 0
     for url in options.urls:
-        if "://" not in url:  # other commands accept this, because they know the kind of the URL
-            parser.error(
-                "a URL must begin with ws:// or wss:// for a WebSocket, or with http:// or "
-                f"https:// for an event stream: {url!r}"
-            )
         try:
             subject = Subject(url, options.headers, context, options.timeout, options.silence)
         except (ValueError, ImportError) as error:
             parser.error(str(error))
-        print(url)
+        write(f"{url}\n")
         for finding in examine(subject):
             problems += finding.grade is Grade.PROBLEM
             _print(finding, subject.proxy)
@@ -86,7 +77,7 @@ def examine(subject: Subject) -> Iterator[Finding]:
 
 def _print(finding: Finding, proxy: str) -> None:
     grade = styled(f"{finding.grade:<8}", STYLES[finding.grade], color=uses_color(sys.stdout))
-    print(f"  {grade} {printable(finding.text)}", flush=True)
+    write(f"  {grade} {printable(finding.text)}\n")
     if finding.remedy:
         for line in remedy_lines(finding.remedy, proxy):
-            print(f"           {line}", flush=True)
+            write(f"           {line}\n")

@@ -10,12 +10,10 @@ from wsframe.client import http
 from wsframe.client.dial import SocketSlot
 from wsframe.client.identity import with_user_agent
 
-from ..client.failures import describe
+from ..client.failures import EVENT_STREAM, describe
 from .checks import explain_misdirected, explain_status, quote
 from .examination import FOREIGN, Subject
 from .findings import Finding, Grade
-
-EVENT_STREAM = "text/event-stream"
 
 
 def check_stream(subject: Subject) -> Iterator[Finding]:

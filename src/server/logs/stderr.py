@@ -13,7 +13,8 @@ import sys
 from functools import partial
 
 from ..reports.loggers import ACCESS, SERVER, background, rendered, size_of
-from ..reports.text import without_margin
+from ..reports.output import plain, use_form
+from ..reports.text import block, without_margin
 from . import access
 from .access import timestamp
 
@@ -53,6 +54,17 @@ class JSONFormatter(logging.Formatter):
         if record.stack_info:
             fields["stack"] = without_margin(record.stack_info)
         return json.dumps(fields)
+
+
+def json_line(message: str, level: int) -> str:
+    """Any thread: return a message of the program as a line of the log in JSON.
+
+    If the message is a traceback, its last line becomes the message of the record.
+    """
+    *above, last = message.split("\n")
+    record = rendered(logging.LogRecord(SERVER, level, __file__, 0, last, None, None))
+    record.exc_text = block(message) if above else None
+    return JSONFormatter().format(record)
 
 
 class DescriptorHandler(logging.Handler):
@@ -149,10 +161,12 @@ def configure(*, access_log: bool = False, as_json: bool = False, level: str | N
 
     Args:
         access_log: True to enable the request log.
-        as_json: True to log JSON, even if the program has configured logging.
+        as_json: True to log JSON, even if the program has configured logging. The lines of
+            :mod:`wsframe.server.reports.output` are JSON, too.
         level: the lowest level of the records of ``wsframe.server``, such as "INFO"; None for that
             of the program.
     """
+    use_form(json_line if as_json else plain)
     if level is not None:
         logging.getLogger(SERVER).setLevel(level)
     if access_log:

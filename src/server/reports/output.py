@@ -1,4 +1,4 @@
-"""Lines for people on standard output and error.
+"""Lines about the state of the program on standard output and error.
 
 The reader of a stream may be slow or have ended, and a disk may be full. The server neither waits
 nor fails because of that.
@@ -6,12 +6,14 @@ nor fails because of that.
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
-from typing import TextIO
+from typing import TextIO, TypeAlias
 
 from ..timing import Timing
 
@@ -19,9 +21,32 @@ from ..timing import Timing
 FLUSH_THREAD = "wsframe-output"
 
 
-def announce(line: str) -> None:
+#: A function that returns the text to print for a message and its level, as in :mod:`logging`.
+Form: TypeAlias = "Callable[[str, int], str]"
+
+
+def plain(message: str, level: int) -> str:
+    """Any thread: return the message itself, the form for people."""
+    return message
+
+
+_form: Form = plain
+
+
+def use_form(form: Form) -> None:
+    """The main thread: print all later lines in another form."""
+    global _form
+    _form = form
+
+
+def is_plain() -> bool:
+    """Any thread: return True if the lines are printed in the form for people."""
+    return _form is plain
+
+
+def announce(message: str) -> None:
     """Any thread: print a line on standard output, unless that would block."""
-    stream = sys.stdout
+    stream, line = sys.stdout, _form(message, logging.INFO)
     with suppress(Exception):  # the stream may be closed, have no reader, or be a failing object
         file = _descriptor(stream)
         if file is None:
@@ -30,6 +55,16 @@ def announce(line: str) -> None:
         elif _is_writable(file, 0):
             # The stream is bypassed, because a write of its full buffer could block.
             os.write(file, f"{line}\n".encode(stream.encoding, "backslashreplace"))
+
+
+def print_failure(message: str) -> None:
+    """The main thread: print the reason for which the program fails on standard error.
+
+    The message may be a traceback.
+    """
+    with suppress(Exception):  # the exit code must not depend on the stream
+        sys.stderr.write(f"{_form(message, logging.CRITICAL)}\n")
+        sys.stderr.flush()
 
 
 def flush() -> None:

@@ -22,6 +22,13 @@ RELOADERS = ("WERKZEUG_RUN_MAIN", "RUN_MAIN")
 # The maximum number of connections to accept before the loop serves its clients.
 ACCEPT_AT_ONCE = 64
 
+# The explanations of errors of bind(2), with the settings to change.
+REMEDIES = {
+    errno.EADDRINUSE: "another program has the port; stop that program, or use another port (port)",
+    errno.EACCES: "the system permits this port only to privileged users; use a port above 1023 "
+    "(port)",
+}
+
 
 class ListenError(OSError):
     """Binding the listening socket failed; the text names its address."""
@@ -56,13 +63,15 @@ def bind(host: str, port: int, *, shared: bool = False) -> list[socket.socket]:
 
 def _explained(error: OSError, where: str) -> ListenError:
     """Return the error for a port that cannot be used."""
+    remedy = REMEDIES.get(error.errno or 0)
     reloader = next((name for name in RELOADERS if os.environ.get(name)), None)
     if error.errno == errno.EADDRINUSE and reloader is not None:
-        error = OSError(
-            error.errno,
-            f"{error.strerror}: the reloader runs the program in two processes, and the first may "
-            f'have the port; start the server only if os.environ.get("{reloader}") is set',
+        remedy = (
+            "the reloader runs the program in two processes, and the first may have the port; "
+            f'start the server only if os.environ.get("{reloader}") is set'
         )
+    if remedy is not None:
+        error = OSError(error.errno, f"{error.strerror}: {remedy}")
     return ListenError.of(where, error)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from ..reports.loggers import log
 from ..status import Status
@@ -20,27 +20,39 @@ class Reload:
         fork: a function that starts a worker on the sockets with a number; it raises an OSError on
             failure.
         retire: a function that makes a worker end.
+        all_serve: a function that returns True if a worker serves on each of the sockets.
         status: the object that reports the states of the service.
 
     Attributes:
-        running: True from :meth:`begin` until the last worker was replaced.
+        running: True from :meth:`begin` until new workers serve on all sockets, or one has failed.
     """
 
     def __init__(
         self,
         fork: Callable[[int], WorkerProcess],
         retire: Callable[[WorkerProcess], object],
+        all_serve: Callable[[], bool],
         status: Status,
     ) -> None:
         self.running: bool = False
         self._fork = fork
         self._retire = retire
+        self._all_serve = all_serve
         self._status = status
         self._outdated: deque[WorkerProcess] = deque()  # the workers that must still be replaced
+        self._number = 0  # the number of workers at the beginning
+        self._problems: list[str] = []
 
-    def begin(self, workers: Iterable[WorkerProcess]) -> None:
-        """Begin to replace the given workers."""
+    def begin(self, workers: Sequence[WorkerProcess], problems: Iterable[str]) -> None:
+        """Begin to replace the given workers.
+
+        Args:
+            workers: the workers of the service.
+            problems: the parts of the old state that the new workers use, and why.
+        """
         self.running = True
+        self._number = len(workers)
+        self._problems = [*problems]
         self._outdated.extend(workers)
 
     def step(self) -> None:
@@ -58,9 +70,9 @@ class Reload:
                 self._retire(worker)
             else:
                 return
-        if self.running:
-            self.running = False
-            self._status.reloaded()
+        # The successor of a worker that has ended unexpectedly may not serve yet.
+        if self.running and self._all_serve():
+            self._end(partly=True)
 
     def successor_failed(self, successor: WorkerProcess, reason: str) -> bool:
         """Keep the old workers, if a worker that has ended was the successor of one of them."""
@@ -71,9 +83,18 @@ class Reload:
         return False
 
     def _give_up(self, worker: WorkerProcess, reason: str) -> None:
-        log_failed_start("keeping the old workers, because a new one failed to start", reason)
         worker.successor = None
+        kept = sum(not each.ended for each in self._outdated)
+        which = "the" if kept == self._number else f"{kept} of {self._number}"
+        event = f"keeping {which} old workers, because a new one failed to start"
+        log_failed_start(event, reason)
+        self._problems.append(f"{event}: {reason.splitlines()[-1]}")
         self._outdated.clear()
+        self._end(partly=kept < self._number)
+
+    def _end(self, *, partly: bool) -> None:
+        self.running = False
+        self._status.reloaded(self._problems, partly=partly)
 
 
 def log_failed_start(event: str, reason: str) -> None:

@@ -16,7 +16,7 @@ import logging
 import os
 import select
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from io import BufferedRandom
 from math import inf
@@ -53,7 +53,8 @@ class Supervisor:
         settings: the settings of the servers.
         signals: the entered stop signals, SIGCHLD and SIGHUP.
         start: a function that is called in each worker and starts its server.
-        renew: a function that is called on SIGHUP, before the workers are replaced.
+        renew: a function that is called on SIGHUP, before the workers are replaced; it returns the
+            parts of the old state that remain in use, and why.
         on_serving: a function that is called once, when all workers serve.
         status: the object that reports the states of the service.
 
@@ -67,7 +68,7 @@ class Supervisor:
         settings: Settings,
         signals: Signals,
         start: StartWorker,
-        renew: Callable[[], object],
+        renew: Callable[[], Iterable[str]],
         on_serving: Callable[[], object],
         status: Status,
     ) -> None:
@@ -87,7 +88,9 @@ class Supervisor:
         self._alive_at = monotonic() if status.manager.interval < inf else inf
         self._hangups_handled = 0
         grace = settings.drain + Timing.worker_grace
-        self._reload = Reload(self._fork, lambda worker: worker.retire(grace), status)
+        self._reload = Reload(
+            self._fork, lambda worker: worker.retire(grace), self._all_serve, status
+        )
         self._exit_code = 0
         self._any_started = self._all_started = False
         self._failures = 0  # the number of successive failed starts
@@ -155,8 +158,7 @@ class Supervisor:
         if hangups > self._hangups_handled and not self._reload.running and self._kill_at is None:
             self._hangups_handled = hangups
             self._status.reloading()
-            self._renew()
-            self._reload.begin(self._workers)
+            self._reload.begin(self._workers, self._renew())
         if self._close_at <= monotonic():
             self._close_listening()
         if self._kill_at is not None and self._kill_at <= monotonic():
@@ -247,10 +249,12 @@ class Supervisor:
         self._collector.add(worker.participant)
         self._any_started = True
         self._failures = 0
-        served = {each.slot for each in self._workers if each.started}
-        if not self._all_started and len(served) == len(self._listening):
+        if not self._all_started and self._all_serve():
             self._all_started = True
             self._on_serving()
+
+    def _all_serve(self) -> bool:
+        return len({each.slot for each in self._workers if each.started}) == len(self._listening)
 
     def _ended(self, worker: WorkerProcess, code: int) -> None:
         how = f"exit code {code}" if code >= 0 else f"signal {-code} ({signal.strsignal(-code)})"

@@ -115,3 +115,16 @@ def test_an_unsupported_address_family_is_skipped(
         with pytest.raises(OSError, match="cannot listen on ::1:0: this system has none"):
             app.start("::1")
     assert is_served("127.0.0.1", server.port)
+
+
+def test_a_port_that_the_system_does_not_permit_has_a_remedy(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Socket(socket.socket):
+        def bind(self, _: object) -> None:
+            raise OSError(errno.EACCES, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(socket, "socket", Socket)
+        with pytest.raises(OSError, match=r"127.0.0.1:80: Permission denied: .* port above 1023"):
+            app.start("127.0.0.1", 80)

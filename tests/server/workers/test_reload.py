@@ -33,7 +33,7 @@ pytestmark = pytest.mark.skipif(
     reason="only Linux balances connections among listeners of a port",
 )
 
-RELOADED = re.compile("Reloaded")
+RELOADED = re.compile(r"^Reloaded\.$")
 
 PROGRAM = """
 import os, time
@@ -147,8 +147,9 @@ def test_old_workers_stay_if_a_new_one_does_not_start(directory: Path, stack: Ex
     client.next_event()
     (directory / "broken").touch()
     process.signal(signal.SIGHUP)
-    process.expect(re.compile("keeping the old workers, because a new one failed to start: .*brok"))
-    process.expect(RELOADED)
+    problem = "keeping the old workers, because a new one failed to start: ValueError: it is broken"
+    process.expect(re.compile(f"ERROR {problem}$"))
+    process.expect(re.compile(f"^Not reloaded: {problem}[.]$"))
     client.send_messages("x")
     assert client.next_event() == "x"
     (directory / "broken").unlink()
@@ -205,8 +206,10 @@ def test_a_new_certificate_is_used_for_new_connections(
     first.next_event()
     (directory / "cert.pem").write_text("broken")
     process.signal(signal.SIGHUP)
-    process.expect(re.compile("keeping the old certificate, because the new one cannot be used: "))
-    process.expect(RELOADED)
+    problem = "keeping the old certificate, because the new one cannot be used: cert.pem does not "
+    process.expect(re.compile(f"ERROR {problem}"))
+    outcome = "Not reloaded" if workers == "0" else "Reloaded only in part"
+    process.expect(re.compile(f"^{outcome}: {problem}contain a certificate in PEM format[.]$"))
     visit(process, old)
     new.write(directory)
     process.signal(signal.SIGHUP)
@@ -242,7 +245,8 @@ def test_a_terminal_that_is_closed_stops_its_server(directory: Path) -> None:
         assert process.stdout.readline().startswith("Serving on ")
         process.send_signal(signal.SIGHUP)  # of the administrator, while the terminal is open
         assert process.stdout.readline() == "Reloading.\n"
-        assert process.stdout.readline() == "Reloaded.\n"
+        outcome = process.stdout.readline()
+        assert outcome.startswith("Not reloaded: SIGHUP replaces workers (workers) and reads ")
         os.close(master)  # the system sends SIGHUP
         assert process.stdout.readline().startswith("Shutting down")
         assert process.wait(TIMEOUT) == 0
@@ -264,7 +268,10 @@ class Service:
         self.forked: list[WorkerProcess] = []
         self.retired: list[WorkerProcess] = []
         self.error: OSError | None = None
-        self.reload = Reload(self.fork, self.retire, Status(ServiceManager({})))
+        self.replaced = True
+        self.reload = Reload(
+            self.fork, self.retire, lambda: self.replaced, Status(ServiceManager({}))
+        )
 
     def fork(self, slot: int) -> WorkerProcess:
         if self.error is not None:
@@ -288,7 +295,7 @@ def service(stack: ExitStack) -> Service:
 
 def test_a_worker_is_retired_when_its_successor_serves(service: Service) -> None:
     old = [service.fork(slot) for slot in range(2)]
-    service.reload.begin(old)
+    service.reload.begin(old, [])
     for number, worker in enumerate(old):
         service.reload.step()
         service.reload.step()  # while the successor starts
@@ -307,26 +314,55 @@ def test_a_worker_is_retired_when_its_successor_serves(service: Service) -> None
     assert len(service.forked) == 4
 
 
-def test_a_worker_that_has_ended_is_not_replaced_by_the_reload(service: Service) -> None:
+def test_the_reload_ends_when_the_supervisor_has_replaced_a_worker_that_has_ended(
+    service: Service, capfd: pytest.CaptureFixture[str]
+) -> None:
     old = [service.fork(0)]
-    old[0].ended = True  # the supervisor has replaced it
-    service.reload.begin(old)
+    old[0].ended = True
+    service.replaced = False
+    service.reload.begin(old, [])
+    service.reload.step()
+    assert (service.reload.running, service.forked) == (True, old)
+    assert capfd.readouterr().out == ""
+    service.replaced = True
     service.reload.step()
     assert (service.reload.running, service.forked) == (False, old)
+    assert capfd.readouterr().out == "Reloaded.\n"
 
 
-def test_a_failed_fork_ends_the_reload(service: Service, log: ServerLog) -> None:
+def test_a_failed_fork_ends_the_reload(
+    service: Service, log: ServerLog, capfd: pytest.CaptureFixture[str]
+) -> None:
     old = [service.fork(slot) for slot in range(2)]
     service.error = OSError(11, "no more processes")
-    service.reload.begin(old)
+    service.reload.begin(old, [])
     service.reload.step()
-    log.expect("keeping the old workers, because a new one failed to start: no more processes")
+    problem = "keeping the old workers, because a new one failed to start: no more processes"
+    log.expect(problem)
+    assert capfd.readouterr().out == f"Not reloaded: {problem}.\n"
     assert (service.reload.running, service.forked, service.retired) == (False, old, [])
+
+
+def test_workers_that_were_replaced_before_the_failure_are_a_part_of_the_reload(
+    service: Service, log: ServerLog, capfd: pytest.CaptureFixture[str]
+) -> None:
+    old = [service.fork(slot) for slot in range(2)]
+    service.reload.begin(old, ["keeping the old certificate"])
+    service.reload.step()
+    old[0].ended = True
+    service.reload.step()
+    assert service.reload.successor_failed(service.forked[-1], "Traceback\nValueError: no")
+    problem = "keeping 1 of 2 old workers, because a new one failed to start: ValueError: no"
+    log.expect(problem)
+    out = capfd.readouterr().out
+    assert out == f"Reloaded only in part: keeping the old certificate; {problem}.\n"
+    service.reload.step()  # it has ended
+    assert capfd.readouterr().out == ""
 
 
 def test_the_supervisor_replaces_a_successor_whose_predecessor_has_ended(service: Service) -> None:
     old = [service.fork(0)]
-    service.reload.begin(old)
+    service.reload.begin(old, [])
     service.reload.step()
     old[0].ended = True
     assert not service.reload.successor_failed(service.forked[-1], "it is broken")

@@ -1,0 +1,32 @@
+"""The errors that end the command ``serve``, as text or in JSON."""
+
+from __future__ import annotations
+
+import argparse
+import traceback
+from typing import NoReturn
+
+from ..server.reports.loggers import background
+from ..server.reports.output import is_plain, print_failure
+from ..server.timing import Timing
+from .exits import Exit
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that prints its errors in the format of the log."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the error, after the usage unless the format is JSON; exit."""
+        if is_plain():
+            super().error(message)
+        print_failure(message)
+        self.exit(Exit.USAGE)
+
+
+def report(error: Exception | SystemExit) -> None:
+    """Print an error, after the lines of the log."""
+    background.flush(Timing.log_flush_timeout)
+    if isinstance(error, SystemExit):
+        print_failure(str(error))
+    else:
+        print_failure("".join(traceback.format_exception(error)).rstrip("\n"))
