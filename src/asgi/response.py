@@ -147,16 +147,17 @@ class EventStream(Response):
             await send(_end())
             return
         await send(_start(200, self.raw_headers))
-        if self._identity_closed():
-            await send(_end(encode_end()))
-            return
         try:
             async with asyncio.timeout(None) as wait:
                 loop = asyncio.get_running_loop()
                 ended = partial(_end_wait, loop, wait)
                 stream = Stream(self._registry, self._options, scope, send, ended)
                 try:
-                    stream.open(self.topics, last_id)
+                    stream.enter()
+                    if self._identity_closed():  # since the head was sent
+                        stream.loop.call_soon(partial(stream.finish, encode_end()))
+                    else:
+                        stream.open(self.topics, last_id)
                     while (await receive())["type"] != "http.disconnect":
                         pass
                 finally:
@@ -184,8 +185,8 @@ def _start(status: int, headers: list[tuple[bytes, bytes]]) -> Message:
     return {"type": "http.response.start", "status": status, "headers": headers}
 
 
-def _end(body: bytes = b"") -> Message:
-    return {"type": "http.response.body", "body": body, "more_body": False}
+def _end() -> Message:
+    return {"type": "http.response.body", "body": b"", "more_body": False}
 
 
 def registry_of(topics: tuple[Topic, ...]) -> Registry:

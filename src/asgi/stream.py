@@ -113,10 +113,13 @@ class Stream(StreamReceiver):
 
     # The request's task -----------------------------------------------------------------------
 
-    def open(self, topics: Sequence[Topic], last_id: str) -> None:
-        """The request's task: subscribe to the topics, from the client's last event id."""
+    def enter(self) -> None:
+        """The request's task: let closings of the identity find the stream from now on."""
         self._loop.add(self)
         self._loop.identities.assign(self, self._options.identity)
+
+    def open(self, topics: Sequence[Topic], last_id: str) -> None:
+        """The request's task: subscribe to the topics, from the client's last event id."""
         self.peer.out.append(encode_retry(self._options.retry))
         resume = self.resume_from(last_id)
         if not isinstance(resume, str):

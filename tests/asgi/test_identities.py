@@ -22,6 +22,7 @@ from wsframe.asgi import EventStream, Topics
 from wsframe.server import App
 from wsframe.server.sockets import snapshot
 from wsframe.server.sockets.identities import STEP
+from wsframe.server.topics.closings import Close, Closings
 
 from .conftest import Open
 from .streams import ChunkedStream, Request, answer, opened
@@ -218,6 +219,25 @@ def test_a_closing_while_the_head_is_sent_ends_the_stream(topics: Topics) -> Non
         assert request.sent[0]["status"] == 200
         assert request.body == b"event: end\nid: :end\n\n"
         assert topics.connections() == []
+
+    run(test)
+
+
+def test_a_closing_before_the_loop_receives_closings_is_not_missed(
+    topics: Topics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add = Closings.add
+
+    def late(closings: Closings, receiver: Close) -> None:
+        topics.close_identity("ann")
+        add(closings, receiver)
+
+    monkeypatch.setattr(Closings, "add", late)
+
+    async def test() -> None:
+        request = Request(stream_of(topics.topic("news"), identity="ann"))
+        await request.task
+        assert request.body == b"event: end\nid: :end\n\n"
 
     run(test)
 
