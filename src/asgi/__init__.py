@@ -1,7 +1,7 @@
 """Event streams of topics in ASGI applications, such as those of FastAPI and Starlette."""
 
-from ..server import Stats, Topic
+from ..server import ConnectionInfo, Stats, Topic
 from .response import EventStream
 from .topics import Topics
 
-__all__ = ["EventStream", "Stats", "Topic", "Topics"]
+__all__ = ["ConnectionInfo", "EventStream", "Stats", "Topic", "Topics"]

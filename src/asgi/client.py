@@ -67,6 +67,7 @@ class Client:
         "_state",
         "_stuck",
         "_timer",
+        "_unaccepted",
         "frames_out",
         "notify_when_sent",
         "out",
@@ -95,12 +96,18 @@ class Client:
         self._sent_all, self._ended, self._stuck = sent_all, ended, stuck
         self._state = OPEN
         self._sending = False
+        self._unaccepted = 0  # the number of bytes in the send that is not complete
         self._timer: asyncio.TimerHandle | None = None
 
     @property
     def closed(self) -> bool:
         """Any thread: True after the end of the stream."""
         return self._state is CLOSED
+
+    @property
+    def unsent(self) -> int:
+        """Any thread: the number of bytes that the ASGI server has not accepted."""
+        return self._unaccepted + sum(map(len, self.out.copy()))
 
     @property
     def send_closed(self) -> bool:
@@ -155,14 +162,14 @@ class Client:
         message: Message = {"type": "http.response.body", "body": data, "more_body": more}
         if self._loop.sends.start(self._function, message, self._context, self._sent):
             return True
-        self._sending = True
+        self._sending, self._unaccepted = True, len(data)
         if self._send_timeout:
             self._timer = self._loop.loop.call_later(self._send_timeout, self._overdue)
         return False
 
     def _sent(self, error: BaseException | None) -> None:
         """Continue after a delayed send, with its error or None."""
-        self._sending = False
+        self._sending, self._unaccepted = False, 0
         self._stop_timer()
         if self._state is LAST or error is not None:
             self._end(error)

@@ -10,6 +10,8 @@ from typing import Protocol
 
 from ..server.handoff.safe_calls import SafeCalls
 from ..server.pure_rounds import IncompleteBlock
+from ..server.sockets.identities import Connection, Identities
+from ..server.sockets.snapshot import ConnectionInfo
 from ..server.topics.registry import Topics as Registry
 from .sends import Sends
 from .stopping import server_stops
@@ -18,11 +20,14 @@ from .stopping import server_stops
 STOP_SLICE = 64
 
 
-class Endable(Protocol):
-    """The methods of a stream that its loop calls."""
+class OpenStream(Connection, Protocol):
+    """The methods of a stream that its loop and :class:`Topics` call."""
 
     def finish(self, *last: bytes) -> None:
         """Loop owner: end the stream after the queued events and the argument's bytes."""
+
+    def info(self, now: float) -> ConnectionInfo:
+        """Any thread: return the facts about the stream at a time on the clock of its topics."""
 
 
 class BlockReceiver(Protocol):
@@ -71,7 +76,8 @@ class AsyncioLoop(SafeCalls):
     Attributes:
         loop: the event loop.
         sends: starts the sends to clients.
-        streams: the open streams.
+        streams: the open streams; only the owner changes the set.
+        identities: the open streams by their identity.
         totals: the counters that topics increment.
     """
 
@@ -80,7 +86,8 @@ class AsyncioLoop(SafeCalls):
     def __init__(self, loop: asyncio.AbstractEventLoop, registry: Registry) -> None:
         self.loop = loop
         self.sends: Sends = Sends(loop)
-        self.streams: set[Endable] = set()
+        self.streams: set[OpenStream] = set()
+        self.identities: Identities = Identities(self, registry.closings.follow)
         self.totals: LoopTotals = LoopTotals()
         self._registry = registry
         self._calls: deque[Callable[[], object]] = deque()
@@ -114,7 +121,7 @@ class AsyncioLoop(SafeCalls):
         try:
             self.loop.call_soon_threadsafe(self._make_calls)
         except RuntimeError:  # the event loop was closed, and its streams with it
-            self._registry.remove_loop(self)
+            self._leave()
             self._calls.clear()
 
     # Loop owner -------------------------------------------------------------------------------
@@ -142,18 +149,20 @@ class AsyncioLoop(SafeCalls):
                 incomplete.append((number, (), 0))
         return incomplete
 
-    def add(self, stream: Endable) -> None:
+    def add(self, stream: OpenStream) -> None:
         """Loop owner: add a stream."""
         if not self.streams:
             self._registry.add_loop(self)
+            self._registry.closings.add(self.identities.close_soon)
             self._watch()
         self.streams.add(stream)
 
-    def discard(self, stream: Endable) -> None:
+    def discard(self, stream: OpenStream) -> None:
         """Loop owner: remove a stream."""
+        self.identities.remove(stream)
         self.streams.remove(stream)
         if not self.streams:
-            self._registry.remove_loop(self)
+            self._leave()
             self.sends.close()
             assert self._timer is not None
             self._timer.cancel()
@@ -162,11 +171,16 @@ class AsyncioLoop(SafeCalls):
         """Loop owner: end all streams; their clients reconnect to another server, or later."""
         self._end(tuple(self.streams))
 
-    def _end(self, streams: tuple[Endable, ...]) -> None:
+    def _end(self, streams: tuple[OpenStream, ...]) -> None:
         for stream in streams[:STOP_SLICE]:
             self.call_safely(stream.finish)
         if streams[STOP_SLICE:]:
             self.call_soon(partial(self._end, streams[STOP_SLICE:]))
+
+    def _leave(self) -> None:
+        """Any thread: leave the registry, which makes no more calls."""
+        self._registry.remove_loop(self)
+        self._registry.closings.remove(self.identities.close_soon)
 
     def _watch(self) -> None:
         """Check periodically if the ASGI server is stopping."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from functools import partial
+from time import monotonic
 from typing import Any, TypeAlias
 from urllib.parse import parse_qs
 
@@ -14,6 +15,8 @@ from ..server.headers import ON_STREAMS, added_headers
 from ..server.heartbeats import encode_heartbeat
 from ..server.sessions.eventstream_session import STREAM_HEADERS
 from ..server.sessions.resume import read_last_event_id
+from ..server.sockets.identities import Identity, check_identity
+from ..server.topics.encodings import encode_end
 from ..server.topics.ids import END
 from ..server.topics.registry import Topics as Registry
 from ..server.topics.topic import Topic
@@ -21,6 +24,8 @@ from ..server.topics.topic_log import TopicLog
 from .base import Response
 from .sends import Message, Send
 from .stream import Options, Stream
+
+NOT_STORED = [(b"cache-control", b"no-store")]
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
@@ -51,6 +56,9 @@ class EventStream(Response):
         after: the position for a new client: None to start with the next event, "" with the oldest
             event in the log, or the id of an event.
         member: the name of the client for :meth:`wsframe.server.Topic.members`.
+        identity: the text, number or UUID of the user, by which :meth:`Topics.close_identity` finds
+            the stream; None for no identity. If the identity is closed after the response was
+            created, and before the stream is open, the request is refused with 403.
         retry: the delay before a client reconnects, in seconds; 0 for the default of the client. It
             is random for each client, from a half to one and a half of this value.
         heartbeat: the longest time without an event, in seconds, after which at the latest a
@@ -68,10 +76,11 @@ class EventStream(Response):
         background: the task that runs after the end; None without one.
 
     Raises:
-        TypeError: an argument is not a topic.
+        TypeError: an argument is not a topic, or the identity has another type.
         ValueError: a time is negative, the topics belong to different applications, or a header of
             the argument is malformed or is one that the stream sets itself. Or ``heartbeat_event``
-            is malformed, or is set without ``heartbeat``.
+            is malformed, or is set without ``heartbeat``. Or the identity is empty, too long, or
+            contains a lone surrogate.
     """
 
     media_type = "text/event-stream"
@@ -82,6 +91,7 @@ class EventStream(Response):
         *topics: Topic,
         after: str | None = None,
         member: str | None = None,
+        identity: Identity | None = None,
         retry: float = 2.0,
         heartbeat: float = 15.0,
         heartbeat_event: str = "",
@@ -98,7 +108,9 @@ class EventStream(Response):
             raise ValueError("heartbeat_event requires heartbeat")
         self.topics: tuple[Topic, ...] = (topic, *topics)
         self._registry = registry_of(self.topics)
-        self._options = Options(after, member, retry, heartbeat, beat, send_timeout)
+        user = None if identity is None else check_identity(identity)
+        self._options = Options(after, member, user, retry, heartbeat, beat, send_timeout)
+        self._created = monotonic()
         self.status_code = 200
         self.background = background
         self.init_headers({name.lower(): value for name, value in STREAM_HEADERS})
@@ -117,7 +129,7 @@ class EventStream(Response):
             raise RuntimeError(f"an event stream answers HTTP requests, not {scope['type']!r}")
         last_id = last_event_id(scope)
         if last_id == END:
-            await send(_start(204, [(b"cache-control", b"no-store")]))
+            await send(_start(204, NOT_STORED))
             await send(_end())
         elif scope["method"] == "HEAD":
             await send(_start(200, self.raw_headers))
@@ -130,6 +142,10 @@ class EventStream(Response):
     async def _stream(self, scope: Scope, receive: Receive, send: Send, last_id: str) -> None:
         if not self._registry.begun:
             await asyncio.to_thread(self._registry.begin_once)  # the first stream connects to Redis
+        if self._identity_closed():
+            await send(_start(403, NOT_STORED))
+            await send(_end())
+            return
         await send(_start(200, self.raw_headers))
         try:
             async with asyncio.timeout(None) as wait:
@@ -137,7 +153,11 @@ class EventStream(Response):
                 ended = partial(_end_wait, loop, wait)
                 stream = Stream(self._registry, self._options, scope, send, ended)
                 try:
-                    stream.open(self.topics, last_id)
+                    stream.enter()
+                    if self._identity_closed():  # since the head was sent
+                        stream.loop.call_soon(partial(stream.finish, encode_end()))
+                    else:
+                        stream.open(self.topics, last_id)
                     while (await receive())["type"] != "http.disconnect":
                         pass
                 finally:
@@ -147,6 +167,13 @@ class EventStream(Response):
                 raise
         if stream.error is not None:
             raise stream.error
+
+    def _identity_closed(self) -> bool:
+        """Return True if the identity was closed after the response was created."""
+        identity = self._options.identity
+        return identity is not None and self._registry.closings.closed_since(
+            identity, self._created
+        )
 
 
 def _end_wait(loop: asyncio.AbstractEventLoop, wait: asyncio.Timeout) -> None:

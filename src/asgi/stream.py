@@ -8,10 +8,11 @@ from contextvars import copy_context
 from logging import WARNING
 from typing import NamedTuple
 
-from ..server.addresses import client_network
+from ..server.addresses import client_network, client_of
 from ..server.reports.text import printable
 from ..server.reports.throttled import ThrottledLog
 from ..server.sessions.eventstream_session import encode_retry
+from ..server.sockets.snapshot import ConnectionInfo
 from ..server.topics.encodings import EVENT_STREAM, EventStreamEncoding, encode_end
 from ..server.topics.registry import Topics as Registry
 from ..server.topics.stream_receiver import NO_POSITIONS, StreamReceiver
@@ -32,6 +33,7 @@ class Options(NamedTuple):
 
     after: str | None
     member: str | None
+    identity: str | None
     retry: float
     heartbeat: float
     beat: bytes
@@ -50,18 +52,21 @@ class Stream(StreamReceiver):
 
     Attributes:
         error: the error of the ASGI server that has ended the stream; None without an error.
+        identity: the text of the stream's identity; None without one.
     """
 
     __slots__ = (
         "_beats",
+        "_client",
         "_ended",
         "_loop",
-        "_network",
+        "_opened",
         "_options",
         "_path",
         "_timer",
         "encoding",
         "error",
+        "identity",
         "opening_scheduled",
         "over",
         "peer",
@@ -87,10 +92,12 @@ class Stream(StreamReceiver):
         self.resumed: Mapping[str, str] = NO_POSITIONS
         self.opening_scheduled: bool = False
         self.error: BaseException | None = None
+        self.identity: str | None = None
         self._ended = ended
         self._options = options
-        self._path = printable(str(scope["path"]), LONGEST_PATH)
-        self._network = network_of(scope)
+        self._path = str(scope["path"])
+        self._client = client_in(scope)
+        self._opened = registry.timing.clock()
         self._loop = AsyncioLoop.running(registry)
         self.peer = Client(
             self._loop,
@@ -106,9 +113,13 @@ class Stream(StreamReceiver):
 
     # The request's task -----------------------------------------------------------------------
 
+    def enter(self) -> None:
+        """The request's task: let closings of the identity find the stream from now on."""
+        self._loop.add(self)
+        self._loop.identities.assign(self, self._options.identity)
+
     def open(self, topics: Sequence[Topic], last_id: str) -> None:
         """The request's task: subscribe to the topics, from the client's last event id."""
-        self._loop.add(self)
         self.peer.out.append(encode_retry(self._options.retry))
         resume = self.resume_from(last_id)
         if not isinstance(resume, str):
@@ -141,7 +152,10 @@ class Stream(StreamReceiver):
     @property
     def network(self) -> Hashable:
         """Any thread: the network of the client; None for a Unix socket."""
-        return self._network
+        try:
+            return client_network(self._client)
+        except OSError:  # a test client or a middleware has set a name instead of an address
+            return self._client
 
     @property
     def max_subscriptions(self) -> int:
@@ -150,8 +164,8 @@ class Stream(StreamReceiver):
 
     @property
     def description(self) -> str:
-        """Any thread: the stream's path and the client's network, for the log."""
-        return f"{self._network or 'a local client'} on {self._path}"
+        """Any thread: the stream's path and the client's address, for the log."""
+        return f"{self._client} on {printable(self._path, LONGEST_PATH)}"
 
     def put(self, block: bytes) -> None:
         """Loop owner: queue several encoded events as one block."""
@@ -177,6 +191,24 @@ class Stream(StreamReceiver):
         """Loop owner: end the stream after the queued events and the argument's bytes."""
         self._leave()
         self.peer.finish(*last)
+
+    # The methods of an OpenStream, which the loop calls ----------------------------------------
+
+    @property
+    def closed(self) -> bool:
+        """Any thread: True after the end of the stream."""
+        return self.peer.closed
+
+    def close_for_good(self, code: int, reason: str) -> None:
+        """Loop owner: end the stream for good, because the application has closed its identity."""
+        self.finish(encode_end())
+
+    def info(self, now: float) -> ConnectionInfo:
+        """Any thread: return the facts about the stream at a time on the clock of its topics."""
+        seconds, unsent = max(0.0, now - self._opened), self.peer.unsent
+        return ConnectionInfo(
+            "event_stream", self._path, self._client, self.identity, seconds, unsent
+        )
 
     # Loop owner -------------------------------------------------------------------------------
 
@@ -214,12 +246,7 @@ class Stream(StreamReceiver):
         )
 
 
-def network_of(scope: Mapping[str, object]) -> Hashable:
-    """Return the network of the client of a request; None if it has no address."""
+def client_in(scope: Mapping[str, object]) -> str:
+    """Return the address of the client of a request; "unix" if it has none."""
     client = scope.get("client")
-    if not isinstance(client, (list, tuple)):
-        return None
-    try:
-        return client_network(str(client[0]))
-    except OSError:  # a test client or a middleware has set a name instead of an address
-        return str(client[0])
+    return client_of(tuple(client) if isinstance(client, list) else client)

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from ..server.reports.stats import Stats
 from ..server.service import FLUSH_TIMEOUT, Service
+from ..server.sockets.snapshot import ConnectionInfo, paced
 from .loop import AsyncioLoop
 
 
@@ -49,6 +50,16 @@ class Topics(Service):
             subscriptions=sum(loop.totals.subscriptions for loop in loops),
             loops=len(loops),
         )
+
+    def connections(self) -> list[ConnectionInfo]:
+        """Any thread: return the open event streams of this process.
+
+        The call takes some microseconds for each, and pauses often, so that it delays no event
+        loop. A coroutine with thousands of streams calls it with ``asyncio.to_thread``.
+        """
+        now = self._timing.clock()
+        streams = [stream for loop in self._asyncio_loops() for stream in loop.streams.copy()]
+        return [stream.info(now) for stream in paced(streams) if not stream.closed]
 
     @asynccontextmanager
     async def lifespan(self, app: object) -> AsyncIterator[None]:

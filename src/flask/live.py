@@ -18,7 +18,7 @@ from ..server.timing import Timing
 from ..server.topics.sizes import Sizes
 from ..wsgi.application import Application
 from ..wsgi.environ import Environ
-from ..wsgi.handlers import Origins, code_of
+from ..wsgi.handlers import Options, Origins, code_of
 from ..wsgi.surroundings import surrounded
 from .configuration import arguments_in, differing, keys_of
 from .contexts import Contexts
@@ -180,6 +180,21 @@ class Live(wsgi.Live):
             RuntimeError: :meth:`init_app` was not called.
         """
         response: Response = super().events(source, identity=identity, **arguments)
+        return response
+
+    def websocket_with(
+        self, options: Options, handler: Callable[..., Any], arguments: dict[str, Any]
+    ) -> Response:
+        """The request's thread: as :meth:`websocket`, with the options of this request's route.
+
+        The handler keeps its context, as with ``keep_context``.
+
+        Raises:
+            RuntimeError: as for :meth:`respond`.
+        """
+        self._keeping.add(code_of(handler))
+        route = self._handlers.websocket(handler, options)
+        response: Response = self.respond(Application(self, route, handler, None, arguments, None))
         return response
 
     def respond(self, application: Application) -> Any:

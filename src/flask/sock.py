@@ -14,6 +14,7 @@ from wsframe import CloseCode, ConnectionClosed
 from ..server import WebSocket
 from ..server.dispatch.routes import check_kind
 from ..server.http.paths import check_path_type
+from ..wsgi.handlers import checked_options
 from .live import EXTENSION, Live
 
 # Flask-Sock's key in ``app.config``, and the options in its value.
@@ -128,7 +129,8 @@ class Sock:
 
     The :class:`wsframe.flask.Live` in ``app.extensions["wsframe"]`` opens the connections; it is
     added if it is missing. The configuration ``SOCK_SERVER_OPTIONS`` may set ``subprotocols``,
-    ``max_message_size``, and, before :meth:`init_app`, ``ping_interval``.
+    ``max_message_size``, and, before :meth:`init_app`, ``ping_interval``. Applications that share
+    a Live have one ``ping_interval``, and options of their own otherwise.
 
     >>> app = Flask("app")
     >>> sock = Sock(app)
@@ -156,11 +158,14 @@ class Sock:
 
         Raises:
             TypeError: an option does not exist, or a value has the wrong type.
-            ValueError: a value is not valid.
+            ValueError: a value is not valid, or the application's Live has another
+                ``ping_interval``.
         """
-        interval = _options(app).get("ping_interval")
+        options = _options(app)
+        interval = options.get("ping_interval")
         if EXTENSION not in app.extensions:
             Live(app, **({} if interval is None else {"ping_interval": interval}))
+        _check_interval(options, app.extensions[EXTENSION])
         if self.bp is not None:
             app.register_blueprint(self.bp)
         self.app = app
@@ -200,12 +205,12 @@ def _view_of(handler: Callable[..., Any]) -> Callable[..., Any]:
         options = _options(current_app)
         subprotocols = options.get("subprotocols") or ()
         live: Live = current_app.extensions[EXTENSION]
-        live.handler(
+        _check_interval(options, live)
+        checked = checked_options(
             subprotocols=(subprotocols,) if isinstance(subprotocols, str) else subprotocols,
             max_message_size=options.get("max_message_size") or MAX_MESSAGE_SIZE,
-            keep_context=True,
-        )(live_handler)
-        return live.websocket(live_handler, **variables)
+        )
+        return live.websocket_with(checked, live_handler, variables)
 
     return view
 
@@ -242,3 +247,19 @@ def _options(app: Flask) -> Mapping[str, Any]:
             f"app.config[{CONFIGURATION!r}] has unknown options: {', '.join(sorted(unknown))}"
         )
     return options
+
+
+def _check_interval(options: Mapping[str, Any], live: Live) -> None:
+    """Check that the interval of pings in the options is that of the connections.
+
+    Raises:
+        ValueError: it has no effect, because the Live of the application has another interval.
+    """
+    interval, used = options.get("ping_interval"), live.settings.ping_interval
+    if interval not in (None, used):
+        raise ValueError(
+            f"ping_interval={interval!r} in app.config[{CONFIGURATION!r}] has no effect, because "
+            f"the Live of this application has ping_interval={used!r}, for the connections of all "
+            "its applications: remove the option, and set WSFRAME_PING_INTERVAL or "
+            "Live(ping_interval=)"
+        )

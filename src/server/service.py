@@ -178,8 +178,8 @@ class Service:
         """Any thread: close all WebSockets and event streams of a user, in all processes.
 
         Use it when a session ends or a user is banned. End the session *before* the call, so that
-        ``authorize`` refuses the clients that reconnect. A request that has arrived before the call
-        and is answered after it is refused with 403.
+        ``authorize``, or the application's own check, refuses the clients that reconnect. A request
+        that has arrived before the call and is answered after it is refused with 403.
 
         A WebSocket is closed with the code and the reason. An event stream ends for good: its
         client reconnects at most once, and receives 204. Many connections are closed in steps,
@@ -191,8 +191,8 @@ class Service:
 
         Args:
             identity: the text, the number or the UUID that names the user: the value that
-                ``authorize`` has returned, or that :meth:`WebSocket.identify` was called with. A
-                number is the same as its text.
+                ``authorize`` has returned, or that :meth:`WebSocket.identify` was called with, or
+                the argument ``identity`` of a response. A number is the same as its text.
             code: the close code of WebSockets.
             reason: the close reason, of at most 123 bytes in UTF-8.
 

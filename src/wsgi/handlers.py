@@ -10,9 +10,14 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from wsframe import PerMessageDeflate
+from wsframe.arguments import check_max_message_size
+from wsframe.handshake import check_choices
+from wsframe.headers import Headers
 
 from ..server.dispatch.routes import EventRoute, WebSocketRoute
-from ..server.headers import Pairs
+from ..server.headers import ON_CONNECTIONS, Pairs, added_headers
+from ..server.heartbeats import encode_heartbeat
+from ..server.routing import WITHOUT_CONTEXT
 
 Origins: TypeAlias = "Sequence[str] | Literal['*']"
 
@@ -31,6 +36,35 @@ class Options:
 
 
 DEFAULT = Options()
+
+
+def checked_options(
+    *,
+    subprotocols: Sequence[str] = (),
+    origins: Origins | None = None,
+    deflate: PerMessageDeflate | bool = False,
+    max_message_size: int = 1 << 20,
+    blocking: bool | None = None,
+    headers: Headers = (),
+    heartbeat_event: str | None = None,
+) -> Options:
+    """Any thread: check the arguments of :meth:`wsframe.wsgi.Live.handler`, and return the options.
+
+    Raises:
+        ValueError: as for :meth:`wsframe.wsgi.Live.handler`.
+        TypeError: as for :meth:`wsframe.wsgi.Live.handler`.
+    """
+    check_choices(subprotocols, () if origins is None else origins)
+    check_max_message_size(max_message_size)
+    return Options(
+        tuple(subprotocols),
+        origins if origins is None or origins == "*" else tuple(origins),
+        max_message_size,
+        WITHOUT_CONTEXT if deflate is True else deflate or None,
+        blocking,
+        added_headers(headers, ON_CONNECTIONS),
+        None if heartbeat_event is None else encode_heartbeat(heartbeat_event),
+    )
 
 
 class Handlers:
@@ -59,10 +93,17 @@ class Handlers:
         """Any thread: set the options of a handler."""
         self._options[code_of(handler)] = options
 
-    def websocket(self, handler: Callable[..., Any]) -> WebSocketRoute:
-        """Any thread: return the route for WebSockets with this handler."""
+    def websocket(
+        self, handler: Callable[..., Any], options: Options | None = None
+    ) -> WebSocketRoute:
+        """Any thread: return the route for WebSockets with this handler.
+
+        Args:
+            handler: the handler.
+            options: the options of the route; None for those of the handler.
+        """
         code = code_of(handler)
-        options = self._options.get(code, DEFAULT)
+        options = options or self._options.get(code, DEFAULT)
         route = self._websockets.get((code, options))
         if route is None:
             with self._lock:

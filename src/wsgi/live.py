@@ -11,16 +11,13 @@ from logging import WARNING
 from typing import Any, TypeVar, Unpack
 
 from wsframe import HandshakeError, PerMessageDeflate
-from wsframe.arguments import check_max_message_size
 from wsframe.fields import Fields
-from wsframe.handshake import check_choices
 from wsframe.headers import Headers, pairs
 from wsframe.origins import check_origins
 
 from ..server.dispatch.routes import Routes, check_handler
 from ..server.forks import recreate_in_children
-from ..server.headers import ON_CONNECTIONS, added_headers, layered
-from ..server.heartbeats import encode_heartbeat
+from ..server.headers import layered
 from ..server.hosts import Hosts
 from ..server.http.answers import report
 from ..server.http.host_policy import HostPolicy
@@ -32,7 +29,6 @@ from ..server.reports.refusals import Refusals
 from ..server.reports.stats import CONTENT_TYPE, Stats, encode, total
 from ..server.reports.text import printable
 from ..server.reports.throttled import ThrottledLog
-from ..server.routing import WITHOUT_CONTEXT
 from ..server.server import Server
 from ..server.service import REDIS_PREFIX, Service
 from ..server.settings import Settings
@@ -47,7 +43,7 @@ from . import flask_views
 from .advice import Advice
 from .application import Application
 from .environ import Environ, Pairs, StartResponse, address_of, request_of
-from .handlers import Handlers, Options, Origins
+from .handlers import Handlers, Origins, checked_options
 from .process import ProcessServer
 from .replies import Answer, Reply
 from .siblings import Siblings
@@ -177,16 +173,14 @@ class Live(Service):
                 never match; or the server sets a header itself, or its name or value is not valid.
             TypeError: subprotocols or origins are one ``str`` instead of a sequence.
         """
-        check_choices(subprotocols, () if origins is None else origins)
-        check_max_message_size(max_message_size)
-        options = Options(
-            tuple(subprotocols),
-            origins if origins is None or origins == "*" else tuple(origins),
-            max_message_size,
-            WITHOUT_CONTEXT if deflate is True else deflate or None,
-            blocking,
-            added_headers(headers, ON_CONNECTIONS),
-            None if heartbeat_event is None else encode_heartbeat(heartbeat_event),
+        options = checked_options(
+            subprotocols=subprotocols,
+            origins=origins,
+            deflate=deflate,
+            max_message_size=max_message_size,
+            blocking=blocking,
+            headers=headers,
+            heartbeat_event=heartbeat_event,
         )
 
         def register(handler: Handler) -> Handler:
@@ -366,6 +360,11 @@ class Live(Service):
         return self._host_policy.check_host(request, fields)
 
     # For the WSGI applications that methods of this class return ------------------------------
+
+    @property
+    def settings(self) -> Settings:
+        """Any thread: the settings of all connections."""
+        return self._settings
 
     @property
     def headers(self) -> Pairs:

@@ -353,6 +353,15 @@ def test_publishing_survives_an_event_loop_that_was_closed_in_the_middle(topics:
 
 def publish_to_a_closed_loop(topics: Topics) -> None:
     topic = topics.topic("news")
+    open_on_a_closed_loop(stream_of(topic))
+    assert topics.stats().loops == 1
+    topic.publish("nobody")
+    topic.publish("again")
+    assert topics.stats().loops == 0
+
+
+def open_on_a_closed_loop(response: EventStream) -> None:
+    """Open a stream, and close its event loop without ending the request."""
     loop = asyncio.new_event_loop()
 
     async def wait() -> Message:
@@ -360,17 +369,13 @@ def publish_to_a_closed_loop(topics: Topics) -> None:
         return message
 
     async def open_stream() -> Request:
-        request = Request(stream_of(topic))
+        request = Request(response)
         request.receive = wait  # type: ignore[method-assign]
         await request.until(b"id: ")
         return request
 
     request = loop.run_until_complete(open_stream())
     loop.close()
-    assert topics.stats().loops == 1
-    topic.publish("nobody")
-    topic.publish("again")
-    assert topics.stats().loops == 0
     for task in (request.task, *asyncio.all_tasks(loop)):
         task._log_destroy_pending = False  # type: ignore[attr-defined]
 

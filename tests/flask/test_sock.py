@@ -19,8 +19,9 @@ from tests.support.waiting import TIMEOUT
 from tests.wsgi import running
 from wsframe import Close, Ping
 from wsframe.flask import ConnectionClosed, Live, Sock, SockWebSocket
+from wsframe.wsgi.handlers import Handlers
 
-from .conftest import Run
+from .conftest import NewLive, Run
 
 PROGRAM = Path(__file__).with_name("sock_program.py").read_text()
 
@@ -206,6 +207,68 @@ def test_options_are_those_of_the_configuration(
     assert client.expect(1) == ["chat" if subprotocols else "None"]
     client.send_messages("long")
     assert client.expect_close().code == 1009
+
+
+def an_application(live: Live, options: dict[str, object]) -> Flask:
+    """Return an application with these options, and a handler that is the same in all of them."""
+    app = Flask("app")
+    app.config["SOCK_SERVER_OPTIONS"] = options
+    live.init_app(app)
+    sock = Sock(app)
+
+    @sock.route("/")
+    def handler(ws: SockWebSocket) -> None:
+        ws.send(ws.subprotocol)
+        ws.receive()
+
+    return app
+
+
+def test_applications_of_one_live_have_options_of_their_own(
+    new_live: NewLive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = new_live()
+    first = an_application(live, {"subprotocols": "a", "max_message_size": 3})
+    second = an_application(live, {"subprotocols": "b"})
+
+    route_of, interrupted = Handlers.websocket, threading.Event()
+
+    def interrupt(handlers: Handlers, *arguments: Any) -> Any:
+        """Answer a request of the second application within the first one of the other."""
+        if not interrupted.is_set():
+            interrupted.set()
+            with second.test_request_context("/", base_url="ws://localhost"):
+                second.full_dispatch_request()
+        return route_of(handlers, *arguments)
+
+    monkeypatch.setattr(Handlers, "websocket", interrupt)
+    with running.werkzeug_server(first) as one, running.werkzeug_server(second) as two:
+        for port, name, size in ((one, "a", 3), (two, "b", 1 << 20), (one, "a", 3)):
+            client = WebSocketClient(port, "/", ("Sec-WebSocket-Protocol", "a, b"))
+            assert client.expect(1) == [name]
+            client.send_messages("x" * (size + 1))
+            assert client.expect_close().code == 1009
+        live.stop(0)
+    assert interrupted.is_set()
+
+
+def test_applications_of_one_live_must_have_one_interval_of_pings(new_live: NewLive) -> None:
+    live = new_live(ping_interval=5.0)
+    an_application(live, {"ping_interval": 5})
+    an_application(live, {"ping_interval": None})
+    with pytest.raises(ValueError, match=r"ping_interval=7 .*no effect.* ping_interval=5\.0, for"):
+        an_application(live, {"ping_interval": 7})
+
+
+def test_an_interval_of_pings_that_is_set_too_late_is_an_error(app: Flask, sock: Sock) -> None:
+    @sock.route("/")
+    def handler(ws: SockWebSocket) -> None:
+        """Do nothing."""
+
+    app.testing = True
+    app.config["SOCK_SERVER_OPTIONS"] = {"ping_interval": 7}
+    with pytest.raises(ValueError, match=r"ping_interval=7 .*no effect"):
+        app.test_client().get("/", base_url="ws://localhost")
 
 
 def test_unknown_options_are_refused(app: Flask) -> None:

@@ -13,13 +13,19 @@ import pytest
 
 from tests.support.clients import Clients, get, upgrade
 from tests.support.handlers import generator_echo, websocket_app
-from tests.support.inspection import clients_of, indexed, loops_of, wait_for_disconnects
+from tests.support.inspection import (
+    clients_of,
+    indexed,
+    loops_of,
+    topics_of,
+    wait_for_disconnects,
+)
 from tests.support.serving import Serve
 from tests.support.waiting import TIMEOUT, wait_until
 from wsframe import Close
 from wsframe.server import App, ConnectionClosed, EventStream, Request, Server, WebSocket
-from wsframe.server.sockets import identities
 from wsframe.server.sockets.identities import MAX_IDENTITY, STEP, Identity, identity_of
+from wsframe.server.topics import closings
 
 NUMBER = UUID("6a2f41a3-c54c-fce8-32d2-0324e1c32e22")
 
@@ -295,18 +301,13 @@ def test_an_identity_takes_no_memory_without_connections(serve: Serve, clients: 
     assert indexed(server) == {"ann": 1}
 
 
-def test_closings_are_forgotten(
-    serve: Serve, clients: Clients, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_closings_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
-    monkeypatch.setattr(identities, "monotonic", lambda: now)
+    monkeypatch.setattr(closings, "monotonic", lambda: now)
     app = App()
-    server = serve(app)
-    [group] = clients_of(server)
 
     def is_remembered(name: str) -> bool:
-        let_all_loops_turn(server)
-        return group.identities.closed_since(name, 0)
+        return topics_of(app).closings.closed_since(name, 0)
 
     app.close_identity("first")
     for number in range(9_999):

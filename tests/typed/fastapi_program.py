@@ -13,7 +13,7 @@ from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.routing import Route
 
-from wsframe.asgi import EventStream, Stats, Topic, Topics
+from wsframe.asgi import ConnectionInfo, EventStream, Stats, Topic, Topics
 from wsframe.server import Published
 from wsframe.uvicorn import Timing, WebSocketProtocol
 
@@ -47,6 +47,7 @@ async def stream(user: Annotated[str, Depends(user_of)]) -> EventStream:
         topics.topic("weather"),
         after="",
         member=user,
+        identity=user,
         retry=1.0,
         heartbeat=10,
         send_timeout=5.0,
@@ -68,6 +69,19 @@ def publish(text: str) -> int:
     """Publish, and return the number of clients."""
     published: Published = news.publish(text, event="news", key="one")
     return published.reached + published.queued
+
+
+@app.post("/logout")
+async def log_out(user: Annotated[str, Depends(user_of)]) -> None:
+    """Close the streams of a user."""
+    topics.close_identity(user)
+
+
+@app.get("/streams")
+def streams() -> list[str]:
+    """Return the paths of all open streams."""
+    found: list[ConnectionInfo] = topics.connections()
+    return [info.path for info in found]
 
 
 @app.websocket("/talk")

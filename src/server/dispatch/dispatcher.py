@@ -196,14 +196,14 @@ class Dispatcher:
             raise no_thread()
         return worker
 
-    def _identity(self, peer: Peer, opening: Opening) -> str | None:
+    def _identity(self, opening: Opening) -> str | None:
         """Loop owner: return the identity of a request; None without one.
 
         Raises:
             RefusalError: it was closed after the request had arrived, and perhaps been authorized.
         """
         identity = identity_of(opening.request.identity)
-        if identity and peer.clients.identities.closed_since(identity, opening.arrived):
+        if identity and self._topics.closings.closed_since(identity, opening.arrived):
             advice = "The application has closed the identity since the request arrived."
             raise RefusalError(403, "forbidden", kind=AUTHORIZE, advice=advice)
         return identity
@@ -220,7 +220,7 @@ class Dispatcher:
             deflate=acceptance.deflate,
             subprotocol=acceptance.subprotocol,
         )
-        identity = self._identity(peer, opening)
+        identity = self._identity(opening)
         kind = GeneratorSession if opening.generator else ThreadSession
         profile = peer.loop.profile(route, route.blocking)
         session = kind(peer, profile, self._topics, codec, request, opening.handler)
@@ -262,7 +262,7 @@ class Dispatcher:
         """Loop owner: answer with 200 and this head, and start the event stream."""
         request, route = opening.request, opening.route
         assert isinstance(route, EventRoute)
-        identity = self._identity(peer, opening)
+        identity = self._identity(opening)
         profile = peer.loop.profile(route, route.blocking)
         session: EventStreamSession
         if opening.handler is None:

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from math import inf
-from time import monotonic
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 from uuid import UUID
-
-if TYPE_CHECKING:
-    from ..handoff.loop import Loop
-    from .record import ConnectionRecord
-    from .session import Session
 
 #: The name of a user, as an application has it: a text, or the number or UUID of a database.
 Identity: TypeAlias = "str | int | UUID"
@@ -21,9 +14,6 @@ Identity: TypeAlias = "str | int | UUID"
 MAX_IDENTITY = 512  # bytes of UTF-8
 # The number of connections that are closed before sockets are polled again.
 STEP = 8
-# Closings are remembered for this time, in seconds, and at most this many of them.
-MEMORY = 60.0
-MAX_REMEMBERED = 10_000
 
 
 def check_identity(identity: Identity) -> str:
@@ -61,31 +51,46 @@ def _text_of(value: object) -> str | None:
 
 
 class Connection(Protocol):
-    """A connection, as far as its identity needs it; see :class:`Peer`."""
+    """A connection, as far as its identity needs it; see :class:`Peer`.
 
-    record: ConnectionRecord
-    session: Session
+    Attributes:
+        identity: the text of its identity; None without one. Only :class:`Identities` sets it.
+    """
+
+    identity: str | None
 
     @property
-    def closed(self) -> bool: ...
+    def closed(self) -> bool:
+        """Loop owner: True after the end of the connection."""
+
+    def close_for_good(self, code: int, reason: str) -> None:
+        """Loop owner: close for good, without reconnect, because the identity was closed."""
+
+
+class Caller(Protocol):
+    """The methods of a loop that the closing of its connections needs."""
+
+    def call_soon(self, function: Callable[[], object], /) -> None:
+        """Any thread: queue ``function`` for the owner."""
+
+    def call_safely(self, function: Callable[..., Any], /, *arguments: object) -> None:
+        """Loop owner: call ``function``; an exception ends only the connection concerned."""
 
 
 class Identities:
     """The index of one loop's connections by their identity.
 
-    An identity takes memory only while a connection has it. Closings are remembered for a minute,
-    so that a request is refused that was authorized before a closing and is answered after it.
+    An identity takes memory only while a connection has it.
 
     Args:
         loop: the loop of the connections.
         on_identity: called by the owner when a connection gets an identity.
     """
 
-    def __init__(self, loop: Loop, on_identity: Callable[[], object]) -> None:
+    def __init__(self, loop: Caller, on_identity: Callable[[], object]) -> None:
         self._loop = loop
         self._on_identity = on_identity
         self._peers: dict[str, set[Connection]] = {}
-        self._closed: OrderedDict[str, float] = OrderedDict()  # the times of the latest closings
         # The connections to close, each once; no set is empty.
         self._closing: deque[tuple[set[Connection], int, str]] = deque()
 
@@ -95,31 +100,21 @@ class Identities:
         """Loop owner: set the identity of an open connection; None for no identity."""
         self.remove(peer)
         if identity is not None and not peer.closed:
-            peer.record.identity = identity
+            peer.identity = identity
             self._peers.setdefault(identity, set()).add(peer)
             self._on_identity()
 
     def remove(self, peer: Connection) -> None:
         """Loop owner: forget the identity of a connection."""
-        identity, peer.record.identity = peer.record.identity, None
+        identity, peer.identity = peer.identity, None
         peers = self._peers.get(identity) if identity is not None else None
         if identity is not None and peers is not None:
             peers.discard(peer)
             if not peers:
                 del self._peers[identity]
 
-    def closed_since(self, identity: str, time: float) -> bool:
-        """Loop owner: return True if an identity was closed after this monotonic time."""
-        return self._closed.get(identity, -inf) > time
-
-    def _close(self, identity: str, code: int, reason: str, now: float) -> None:
-        """Loop owner: remember the closing, and begin to close the connections."""
-        self._closed[identity] = now
-        self._closed.move_to_end(identity)
-        while (
-            len(self._closed) > MAX_REMEMBERED or next(iter(self._closed.values())) < now - MEMORY
-        ):
-            self._closed.popitem(last=False)
+    def _close(self, identity: str, code: int, reason: str) -> None:
+        """Loop owner: begin to close the connections of an identity."""
         peers = self._peers.pop(identity, None)  # so that each connection is closed once
         if peers:
             self._closing.append((peers, code, reason))
@@ -130,7 +125,7 @@ class Identities:
         """Loop owner: close some of the connections; the next ones follow in the next round."""
         for _ in range(STEP):
             peers, code, reason = self._closing[0]
-            self._loop.call_safely(peers.pop().session.close_for_good, code, reason)
+            self._loop.call_safely(peers.pop().close_for_good, code, reason)
             if not peers:
                 self._closing.popleft()
                 if not self._closing:
@@ -145,5 +140,4 @@ class Identities:
 
     def close_soon(self, identity: str, code: int, reason: str) -> None:
         """Any thread: make the owner close the connections of an identity, in paced steps."""
-        now = monotonic()
-        self._loop.call_soon(lambda: self._close(identity, code, reason, now))
+        self._loop.call_soon(lambda: self._close(identity, code, reason))

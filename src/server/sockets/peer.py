@@ -72,6 +72,7 @@ class Peer(Output):
         read_size: the maximum number of bytes of one read; 0 for the size of the loop's buffer.
         deadline: the time of the session's ``deadline_passed``, on the loop's clock.
         expires: the time at which the connection reaches its maximum age, on the loop's clock.
+        identity: the text by which the application names the user; None without an identity.
         opened: the time of the accept, on the clock of ``loop.timing``.
         record: the facts about the connection beyond its socket.
         bytes_in: the number of bytes read.
@@ -93,6 +94,7 @@ class Peer(Output):
         "address",
         "deadline",
         "expires",
+        "identity",
         "opened",
         "read_size",
         "record",
@@ -104,6 +106,7 @@ class Peer(Output):
         self.read_size: int = READ_SIZE
         self.deadline: float = inf
         self.expires: float = inf
+        self.identity: str | None = None
         self.opened: float = clients.loop.timing.clock()
         self.record: ConnectionRecord = ConnectionRecord()
         self._reading = READ  # the requested event: READ, HANGUP, or 0 for none
@@ -322,6 +325,10 @@ class Peer(Output):
         if self.state < FINISHING:
             self.session.shut_down()
             self.flush()
+
+    def close_for_good(self, code: int, reason: str) -> None:
+        """Loop owner: close for good, without reconnect, because the identity was closed."""
+        self.session.close_for_good(code, reason)
 
     def ready(self, events: int) -> Task | None:
         """Loop owner: receive and send as much as the socket permits; events are a hint."""

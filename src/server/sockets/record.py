@@ -40,10 +40,9 @@ class ConnectionRecord:
         headers: further headers of the answer, for example for pages of other sites (CORS).
         subprotocol: the subprotocol of a WebSocket.
         end: the close code and reason of a WebSocket.
-        identity: the text by which the application names the user; None without an identity.
     """
 
-    __slots__ = ("end", "headers", "identity", "kind", "request", "status", "subprotocol")
+    __slots__ = ("end", "headers", "kind", "request", "status", "subprotocol")
 
     def __init__(self) -> None:
         self.request: RequestFacts | None = None
@@ -52,4 +51,3 @@ class ConnectionRecord:
         self.headers: tuple[tuple[str, str], ...] = ()
         self.subprotocol: str | None = None
         self.end: ConnectionClosed | None = None
-        self.identity: str | None = None

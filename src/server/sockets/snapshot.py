@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from time import sleep
-from typing import Literal, cast
+from typing import Literal, TypeVar, cast
 
 from ..reports.stats import REQUEST
 from .clients import Clients
@@ -13,6 +13,8 @@ from .clients import Clients
 # After this many connections the thread pauses, so that a loop can get the GIL.
 BATCH = 64
 PAUSE = 0.0001  # seconds
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +42,20 @@ class ConnectionInfo:
     unsent: int
 
 
+def paced(items: Iterable[Item]) -> Iterator[Item]:
+    """Any thread: yield the items, with pauses in which a loop can get the GIL."""
+    for number, item in enumerate(items):
+        if number % BATCH == BATCH - 1:
+            sleep(PAUSE)
+        yield item
+
+
 def connections_of(groups: Iterable[Clients]) -> list[ConnectionInfo]:
     """Any thread: return the open WebSockets and event streams of these loops."""
     found = []
     for clients in groups:
         now = clients.loop.timing.clock()
-        for number, peer in enumerate(clients.open_peers()):
-            if number % BATCH == BATCH - 1:
-                sleep(PAUSE)
+        for peer in paced(clients.open_peers()):
             record = peer.record
             request, kind = record.request, record.kind
             if request is None or kind == REQUEST or peer.closed:
@@ -57,7 +65,7 @@ def connections_of(groups: Iterable[Clients]) -> list[ConnectionInfo]:
                     cast(Literal["websocket", "event_stream"], kind),
                     request.path,
                     request.client,
-                    record.identity,
+                    peer.identity,
                     max(0.0, now - peer.opened),
                     peer.unsent,
                 )

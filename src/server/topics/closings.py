@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from logging import ERROR, WARNING
+from math import inf
 from secrets import token_hex
+from time import monotonic
 from typing import Protocol, TypeAlias
 
 from wsframe.frames import check_close
@@ -21,6 +25,9 @@ from .shared import SharedLog
 
 # The topic of the closings; no topic of an application can have this name.
 CLOSINGS = "\0closed identities"
+# Closings are remembered for this time, in seconds, and at most this many of them.
+MEMORY = 60.0
+MAX_REMEMBERED = 10_000
 
 #: A function that closes the connections of an identity with a close code and a reason.
 Close: TypeAlias = "Callable[[str, int, str], object]"
@@ -47,6 +54,9 @@ class Closings:
     later. Its entries are JSON: the publishing process, the identity, the close code, the reason.
     A process follows the topic while one of its connections has an identity.
 
+    Closings are remembered for a minute, so that a request is refused that was authorized before a
+    closing and is answered after it.
+
     Args:
         logs: the logs of the application's topics.
 
@@ -69,7 +79,10 @@ class Closings:
     def after_fork(self) -> None:
         """The child of a fork, and at the beginning: this process has no loops."""
         self._process = token_hex(8)
+        # Reentrant, because a signal handler may close an identity.
+        self._lock = threading.RLock()  # protects _receivers and _latest
         self._receivers: tuple[Close, ...] = ()
+        self._latest: OrderedDict[str, float] = OrderedDict()  # the times of the latest closings
         self._following = False
         self._since = (0, 0)  # earlier closings concern none of the connections
         self._seen = (0, 0)  # the place of the newest entry in the log; (0, 0) before it is loaded
@@ -78,11 +91,13 @@ class Closings:
 
     def add(self, receiver: Close) -> None:
         """Any thread: call this function with each closing."""
-        self._receivers = (*self._receivers, receiver)
+        with self._lock:
+            self._receivers = (*self._receivers, receiver)
 
     def remove(self, receiver: Close) -> None:
         """Any thread: undo :meth:`add`."""
-        self._receivers = tuple(each for each in self._receivers if each != receiver)
+        with self._lock:
+            self._receivers = tuple(each for each in self._receivers if each != receiver)
 
     def close(self, identity: str, code: int, reason: str) -> None:
         """Any thread: close the connections of an identity, in all processes.
@@ -100,8 +115,24 @@ class Closings:
 
     def receive(self, identity: str, code: int, reason: str) -> None:
         """Any thread: close the connections of an identity, in this process."""
+        self._remember(identity)  # first, so that no loop misses both the time and the call
         for receiver in self._receivers:
             receiver(identity, code, reason)
+
+    def closed_since(self, identity: str, moment: float) -> bool:
+        """Any thread: return True if an identity was closed after this monotonic time."""
+        return self._latest.get(identity, -inf) > moment
+
+    def _remember(self, identity: str) -> None:
+        with self._lock:
+            now = monotonic()
+            self._latest[identity] = now
+            self._latest.move_to_end(identity)
+            while (
+                len(self._latest) > MAX_REMEMBERED
+                or next(iter(self._latest.values())) < now - MEMORY
+            ):
+                self._latest.popitem(last=False)
 
     def follow(self) -> None:
         """Any thread: receive the closings of other processes; without a broker, do nothing."""

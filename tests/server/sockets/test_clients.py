@@ -58,6 +58,7 @@ class StubPeer:
         self.next_check = float("inf")
         self.awaiting_request = awaiting_request
         self.record = ConnectionRecord()
+        self.identity: str | None = None
         self.calls: list[str] = []
 
     def deadline_passed(self) -> None:
