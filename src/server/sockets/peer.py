@@ -9,6 +9,7 @@ from collections.abc import Callable, Hashable
 from contextlib import suppress
 from math import inf
 from random import uniform
+from socket import SO_ERROR, SO_LINGER, SOL_SOCKET
 from typing import TYPE_CHECKING, Any
 
 from wsframe.progress import unacknowledged
@@ -270,7 +271,7 @@ class Peer(Output):
             return
         settings = self.clients.settings
         timeout = settings.send_timeout if self.state is OPEN else settings.close_timeout
-        held = unacknowledged(self.sock) if self.bytes_out != self.acked else 0
+        held = self._unacknowledged() if self.bytes_out != self.acked else 0
         moved = self.note(now, self.bytes_out, held, bool(self._unsent))
         if self.state is not OPEN:
             if moved:
@@ -314,7 +315,7 @@ class Peer(Output):
         """
         if self.waiting_since < inf:
             with suppress(OSError):
-                self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, DISCARD)
+                self.sock.setsockopt(SOL_SOCKET, SO_LINGER, DISCARD)
 
     def shut_down(self) -> None:
         """Loop owner: close the connection, because the server stops.
@@ -374,7 +375,7 @@ class Peer(Output):
     def _end_of_input(self) -> None:
         """Handle the end of the client's data; unacknowledged data is still sent."""
         self._reading = 0
-        if self.state is CLOSED or not (self._unsent or unacknowledged(self.sock)):
+        if self.state is CLOSED or not (self._unsent or self._unacknowledged()):
             self.abort()
             return
         self._update_interest()
@@ -382,6 +383,16 @@ class Peer(Output):
             session, self.session = self.session, NO_SESSION
             session.disconnected()
             self.finish()
+
+    def _unacknowledged(self) -> int:
+        """Return the number of unacknowledged bytes; 0 if the client has reset the connection.
+
+        Linux reports a number also after a reset. A reset that follows the end of the client's data
+        is not an error of a read, so only SO_ERROR reports it.
+        """
+        held = unacknowledged(self.sock)
+        reset = held and not self._reading and self.sock.getsockopt(SOL_SOCKET, SO_ERROR)
+        return 0 if reset else held
 
     def _shut_write(self) -> None:
         """Shut down the server's side after the last data; discard data until the client closes."""

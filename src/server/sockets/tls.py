@@ -326,8 +326,7 @@ class TLSPeer(Peer):
 
     def _end_of_input(self) -> None:
         if self.tls is not None and not (self._unsent or self.closed):
-            with suppress(OSError):
-                self.sock.send(self._close_notify(self.tls))
+            self._send_records(self._close_notify(self.tls))
         super()._end_of_input()
 
     def _shut_write(self) -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import select
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
+from tests.support.certificates import Certificates
 from tests.support.clients import Clients, get, masked, upgrade
-from tests.support.handlers import generator_echo, websocket_app
+from tests.support.handlers import BOTH_KINDS, generator_echo, websocket_app
+from tests.support.inspection import wait_for_disconnects
 from tests.support.serving import Serve
 from tests.support.waiting import TIMEOUT
 from wsframe.frames import Opcode
@@ -37,3 +41,22 @@ def test_the_end_arrives_with_the_last_data(
     assert events & select.POLLIN
     assert events & select.POLLRDHUP
     assert client.read_to_end()
+
+
+@BOTH_KINDS
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
+def test_a_client_that_closes_right_after_its_close_frame_has_left(
+    serve: Serve,
+    clients: Clients,
+    certificates: Certificates,
+    echo: Callable[..., Any],
+    secure: bool,
+) -> None:
+    """As browsers do when a page is reloaded; its system resets the connection at the reply."""
+    context = certificates.server if secure else None
+    server = serve(websocket_app(echo), ssl_context=context, close_timeout=2 * TIMEOUT)
+    for _ in range(3):
+        client = clients.websocket(server, "/echo", tls=certificates.client if secure else None)
+        client.send(client.codec.close(1001))
+        client.close()
+    wait_for_disconnects(server)
