@@ -7,6 +7,8 @@ import re
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from logging import WARNING
+from math import inf
 from random import random
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -17,6 +19,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from ...reports.loggers import log
+from ...reports.throttled import ThrottledLog
 from ..errors import BrokerRefused
 from . import scripts
 from .faults import Fault, fault_of, is_wrong_node
@@ -43,6 +46,7 @@ class RedisConnection:
         timing: the durations of the app.
 
     Attributes:
+        address: the host and port, or the path of the unix socket, without a password.
         largest: the maximum size of one value in a command, in bytes; 0 while it is unknown.
 
     Raises:
@@ -63,6 +67,9 @@ class RedisConnection:
         self._lock = threading.Lock()
         self._failures: dict[str, str] = {}  # the temporary errors, by the name of the thread
         self._refusals: dict[str, str] = {}  # the permanent errors, by the name of the thread
+        self._next_report = -inf  # the time after which an outage is logged again
+        # A connection may be lost and restored many times a second.
+        self._states = ThrottledLog(timing.log_throttle)
         self._generation = 0  # a connection of an older generation may lead to a replica
         self._clients: dict[threading.Thread, Any] = {}
         # This call raises an error for an invalid URL, and causes all late imports. A module that a
@@ -71,6 +78,7 @@ class RedisConnection:
         connection = self.client("check").connection_pool.make_connection()
         # All databases share channels, so the name of a channel contains the database's number.
         self._suffix = f"@{connection.db}"
+        self.address: str = _address(connection)
 
     @property
     def failing(self) -> tuple[str, ...]:
@@ -185,9 +193,14 @@ class RedisConnection:
             if fault is Fault.REFUSAL:
                 raise BrokerRefused(str(error)) from error
             if fault is Fault.OUTAGE:
-                log.warning("cannot connect to Redis yet, retrying when a topic is used: %s", error)
+                text = "Redis at %s is unavailable; topics connect when they are used: %s"
+                log.warning(text, self.address, error)
             else:
-                log.warning("Redis rejected a command of the check at the start: %s", error)
+                log.warning(
+                    "Redis at %s rejected a command of the check at the start: %s",
+                    self.address,
+                    error,
+                )
         finally:
             with suppress(Exception):
                 client.close()
@@ -253,9 +266,14 @@ class RedisConnection:
     def _report_failure(self, name: str, error: Exception) -> None:
         fault = Fault.REFUSAL if isinstance(error, BrokerRefused) else fault_of(error)
         with self._lock:
-            # An outage is logged once, by the first thread that notices it.
-            is_new = str(error) not in self._failures.values()
-            is_new = is_new and not (fault is Fault.OUTAGE and self._failures)
+            if fault is Fault.OUTAGE:
+                # The first thread that notices an outage logs it, and one thread repeats the line.
+                now = monotonic()
+                is_new = not self._failures or now >= self._next_report
+                if is_new:
+                    self._next_report = now + self.timing.redis_report_interval
+            else:
+                is_new = str(error) not in self._failures.values()
             self._failures[name] = str(error)
             self._refusals.pop(name, None)
             if fault is Fault.REFUSAL:
@@ -265,11 +283,12 @@ class RedisConnection:
         if not is_new:
             return
         if fault is Fault.REFUSAL:
-            log.error("this Redis does not support topics: %s", error)
+            log.error("Redis at %s does not support topics: %s", self.address, error)
         elif fault is Fault.OUTAGE:
-            log.warning("lost connection to Redis, retrying: %s", error)
+            text = "Redis at %s is unavailable; reconnecting until it answers, and events wait: %s"
+            self._states.log(WARNING, text, self.address, error)
         elif isinstance(error, redis.RedisError):
-            log.error("unexpected Redis error: %s", error)
+            log.error("unexpected error of Redis at %s, reconnecting: %s", self.address, error)
         else:
             log.error("internal error in topics over Redis (please report this)", exc_info=error)
 
@@ -277,12 +296,20 @@ class RedisConnection:
         if name in self._failures:
             self._forget(name)
             if not self._failures:
-                log.warning("reconnected to Redis")
+                self._states.log(WARNING, "reconnected to Redis at %s", self.address)
 
     def _forget(self, name: str) -> None:
         with self._lock:
             self._failures.pop(name, None)
             self._refusals.pop(name, None)
+
+
+def _address(connection: Any) -> str:
+    """Return the address of a connection of redis-py."""
+    if isinstance(connection, redis.UnixDomainSocketConnection):
+        return str(connection.path)
+    host = f"[{connection.host}]" if ":" in connection.host else connection.host
+    return f"{host}:{connection.port}"
 
 
 def _options(url: str) -> dict[str, Any]:

@@ -220,8 +220,9 @@ class RedisStreams(SharedLog):
             )
         except redis.RedisError as error:
             raise BrokerUnavailable(
-                f"cannot read the members of the topic {replica.name!r} from Redis: {error}"
-            ) from error
+                f"cannot read the members of the topic {replica.name!r}, because Redis at "
+                f"{self.connection.address} has failed: {error}"
+            ) from None
         return sorted({member.decode().partition("\0")[2] for member in members})
 
     def subscribe_pubsub(
