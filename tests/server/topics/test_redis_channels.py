@@ -408,7 +408,8 @@ def test_a_rejected_lease_is_logged(
     program.hset(LEASE, "taken", "by something else")
     RecordingTopic(streams).subscribe_pubsub("prices")
     streams.channels.start()
-    log.expect("Redis rejected a command for the lease of channel 'prices': ")
+    line = log.expect("Redis rejected a command for the lease of channel 'prices': ").getMessage()
+    assert f"the key {LEASE!r} has the type hash instead of string, because another " in line
     program.delete(LEASE)
     wait_until(lambda: program.get(LEASE), "a process holds the lease")
     log.records.clear()

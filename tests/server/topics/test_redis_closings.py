@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from tests.support.redis_server import RedisServer
 from tests.support.serving import Serve
 from tests.support.waiting import TIMEOUT, wait_until
 from wsframe import Close
-from wsframe.server import App, Request, Server
+from wsframe.server import App, BrokerRefused, EventsLost, Request, Server
 from wsframe.server.topics.closings import CLOSINGS, Closings
 from wsframe.server.topics.entry import Entry
 from wsframe.server.topics.redis.streams import RedisStreams
@@ -175,6 +176,38 @@ def test_invalid_closings_are_logged_and_dropped(
     there.close_identity("ann")
     client.expect_close()
     there.close()
+
+
+@pytest.mark.parametrize("kind", ["", ":meta"])
+def test_closings_under_a_key_of_another_type_stop_no_topic(
+    serve: Serve, clients: Clients, redis_server: RedisServer, log: ServerLog, kind: str
+) -> None:
+    here, there = (make_app(redis_server) for _ in range(2))
+    client = connect(clients, serve(there), "ann")
+    key = f"wsframe:{{{CLOSINGS}}}{kind}"
+    with redis_server.client() as program:
+        wait_until(lambda: program.exists(f"wsframe:{{{CLOSINGS}}}:meta"), "closings are followed")
+        program.delete(key)
+        program.set(key, "of another program")
+        here.close_identity("ann")
+        line = log.expect("dropping event: Redis rejected the topic ").getMessage()
+        assert "has the type string instead of " in line
+        here.topic("news").publish("hello")
+        with pytest.raises(EventsLost, match="1 published events are lost: Redis rejected"):
+            here.flush()
+        check_open(client)
+        program.delete(key)
+    wait_until(lambda: closes(here, "ann"), "closings are accepted again")
+    client.expect_close()
+    log.discard()
+    here.close()
+
+
+def closes(app: App, identity: str) -> bool:
+    with suppress(BrokerRefused):
+        app.close_identity(identity)
+        return True
+    return False
 
 
 # Without Redis ------------------------------------------------------------------------------------

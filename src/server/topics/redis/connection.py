@@ -10,6 +10,7 @@ from contextlib import suppress
 from logging import WARNING
 from math import inf
 from random import random
+from secrets import token_hex
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, quote, urlsplit
@@ -112,6 +113,14 @@ class RedisConnection:
         """Any thread: return a key of a topic."""
         return f"{self._prefix}{{{topic}}}" + (f":{kind}" if kind else "")
 
+    def log_keys(self, topic: str) -> dict[str, str]:
+        """Any thread: return the keys of a topic's log, and their types."""
+        return {self.key(topic): "stream", self.key(topic, "meta"): "hash"}
+
+    def members_key(self, topic: str) -> dict[str, str]:
+        """Any thread: return the key of a topic's members, and its type."""
+        return {self.key(topic, "members"): "zset"}
+
     def lease(self, topic: str, channel: str) -> str:
         """Any thread: return the key of the lease of a channel that feeds a topic."""
         return self.key(topic, f"from:{quote(channel, safe='')}")
@@ -174,7 +183,8 @@ class RedisConnection:
             )
         for script in (scripts.PUBLISH, scripts.OPEN, scripts.JOIN, scripts.TAKE):
             client.script_load(script)
-        client.eval(scripts.MEMBERS, 1, self.key("", "members"))
+        # The permission to run scripts is checked with a key that no program can have written.
+        client.eval(scripts.MEMBERS, 1, self.key("", f"check:{token_hex(8)}"))
         client.publish(self.wake_channel("check"), "")
 
     def check(self) -> None:
@@ -196,11 +206,7 @@ class RedisConnection:
                 text = "Redis at %s is unavailable; topics connect when they are used: %s"
                 log.warning(text, self.address, error)
             else:
-                log.warning(
-                    "Redis at %s rejected a command of the check at the start: %s",
-                    self.address,
-                    error,
-                )
+                log.warning("the check of Redis at %s has failed: %s", self.address, error)
         finally:
             with suppress(Exception):
                 client.close()

@@ -26,12 +26,14 @@ from ..sizes import DEFAULT_SIZES, Sizes
 from . import at_exit, scripts
 from .channels import Channels, Feed
 from .connection import RedisConnection
+from .faults import Fault, fault_of
 from .interests import Interests
 from .outbox import CROWDED, EVENT_WEIGHT, ClosedError, Event, Mark, Outbox
 from .probe import Probe
 from .reader import Reader, entries_kept, lifetime
 from .wire import fields
 from .writer import Losses, Writer
+from .wrong_types import explained
 
 if TYPE_CHECKING:
     from ...timing import Timing
@@ -211,17 +213,19 @@ class RedisStreams(SharedLog):
 
         Raises:
             BrokerUnavailable: Redis does not reply.
+            BrokerRefused: Redis rejects the command.
         """
+        keys = self.connection.members_key(replica.name)
         if not self.connection.unavailable:
             self._interests.wait_for_presence(replica.name, self._timing.redis_timeout)
         try:
-            members = self._members_client.eval(
-                scripts.MEMBERS, 1, self.connection.key(replica.name, "members")
-            )
+            members = self._members_client.eval(scripts.MEMBERS, 1, *keys)
         except redis.RedisError as error:
-            raise BrokerUnavailable(
+            kind = BrokerUnavailable if fault_of(error) is Fault.OUTAGE else BrokerRefused
+            raise kind(
                 f"cannot read the members of the topic {replica.name!r}, because Redis at "
-                f"{self.connection.address} has failed: {error}"
+                f"{self.connection.address} has failed: "
+                f"{explained(self._members_client, error, keys)}"
             ) from None
         return sorted({member.decode().partition("\0")[2] for member in members})
 
