@@ -202,8 +202,16 @@ def test_a_redis_that_does_not_run_yet_is_logged_at_the_start(
     streams = connect(redis_server.url)
     streams.check()
     log.expect("; topics connect when they are used", logging.WARNING)
+    here = RecordingTopic(streams)
+    here.publish("hello")
+    wait_until(lambda: len(streams.connection.failing) == 2, "both threads have noticed the outage")
     redis_server.start()
-    streams.check()
+    log.expect("reconnected to Redis at ", logging.WARNING)
+    here.follow().expect("hello")
+    redis_server.kill()
+    log.expect("until it answers, and events wait: ", logging.WARNING)
+    redis_server.start()
+    log.expect("reconnected to Redis at ", logging.WARNING)
     assert not [record for record in log.records if "Redis" in record.getMessage()]
 
 

@@ -205,6 +205,7 @@ class RedisConnection:
             if fault is Fault.OUTAGE:
                 text = "Redis at %s is unavailable; topics connect when they are used: %s"
                 log.warning(text, self.address, error)
+                self._next_report = monotonic() + self.timing.redis_report_interval
             else:
                 log.warning("the check of Redis at %s has failed: %s", self.address, error)
         finally:
@@ -275,7 +276,7 @@ class RedisConnection:
             if fault is Fault.OUTAGE:
                 # The first thread that notices an outage logs it, and one thread repeats the line.
                 now = monotonic()
-                is_new = not self._failures or now >= self._next_report
+                is_new = now >= self._next_report
                 if is_new:
                     self._next_report = now + self.timing.redis_report_interval
             else:
@@ -299,9 +300,12 @@ class RedisConnection:
             log.error("internal error in topics over Redis (please report this)", exc_info=error)
 
     def _report_success(self, name: str) -> None:
-        if name in self._failures:
+        is_restored = name in self._failures
+        if is_restored:
             self._forget(name)
-            if not self._failures:
+        if not self._failures:
+            self._next_report = -inf
+            if is_restored:
                 self._states.log(WARNING, "reconnected to Redis at %s", self.address)
 
     def _forget(self, name: str) -> None:
