@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Iterable
 from typing import Any
@@ -151,6 +152,18 @@ def test_members_under_a_key_of_another_type_affect_only_the_members_of_their_to
         wait_until(lambda: streams.members(topic) == ["ann"], "the member is renewed")  # noqa: B023
     assert not [each for each in log.records if each.levelno == logging.WARNING]
     log.discard()
+
+
+def test_members_that_another_program_has_added_do_no_harm(
+    redis_server: RedisServer, streams: RedisStreams
+) -> None:
+    topic = RecordingTopic(streams)
+    streams.join(topic, "ann")
+    with redis_server.client() as client:
+        members: dict[bytes, float] = {b"eve": math.inf, b"x\0\xff": math.inf}
+        client.zadd("wsframe:{news}:members", members)
+    assert streams.members(topic) == ["ann", "\N{REPLACEMENT CHARACTER}"]
+    streams.leave(topic, "ann")
 
 
 def test_a_topic_without_its_hash_at_its_end_affects_no_other(

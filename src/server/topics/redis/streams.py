@@ -227,7 +227,9 @@ class RedisStreams(SharedLog):
                 f"{self.connection.address} has failed: "
                 f"{explained(self._members_client, error, keys)}"
             ) from None
-        return sorted({member.decode().partition("\0")[2] for member in members})
+        # Another program may have added a member of another form, without a publisher.
+        names = (member.partition(b"\0") for member in members)
+        return sorted({name.decode(errors="replace") for _, separator, name in names if separator})
 
     def subscribe_pubsub(
         self, channel: str, topic: str, publish: Callable[[str | bytes], object]
