@@ -7,7 +7,7 @@ import re
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from logging import WARNING
+from logging import ERROR, WARNING
 from math import inf
 from random import random
 from secrets import token_hex
@@ -71,6 +71,7 @@ class RedisConnection:
         self._next_report = -inf  # the time after which an outage is logged again
         # A connection may be lost and restored many times a second.
         self._states = ThrottledLog(timing.log_throttle)
+        self._unexpected = ThrottledLog(timing.log_throttle)
         self._generation = 0  # a connection of an older generation may lead to a replica
         self._clients: dict[threading.Thread, Any] = {}
         # This call raises an error for an invalid URL, and causes all late imports. A module that a
@@ -150,7 +151,7 @@ class RedisConnection:
             raise BrokerRefused(
                 f"the Redis user of the URL lacks permissions that topics require: {error}. Its "
                 f"access control list must allow ~{self._prefix}* &{self._prefix}* {PERMISSIONS}"
-            ) from error
+            ) from None
         with suppress(redis.ResponseError, ValueError, TypeError):
             self.largest = int(client.config_get("proto-max-bulk-len")["proto-max-bulk-len"])
 
@@ -201,7 +202,7 @@ class RedisConnection:
         except Exception as error:
             fault = fault_of(error)
             if fault is Fault.REFUSAL:
-                raise BrokerRefused(str(error)) from error
+                raise BrokerRefused(str(error)) from None
             if fault is Fault.OUTAGE:
                 text = "Redis at %s is unavailable; topics connect when they are used: %s"
                 log.warning(text, self.address, error)
@@ -295,7 +296,8 @@ class RedisConnection:
             text = "Redis at %s is unavailable; reconnecting until it answers, and events wait: %s"
             self._states.log(WARNING, text, self.address, error)
         elif isinstance(error, redis.RedisError):
-            log.error("unexpected error of Redis at %s, reconnecting: %s", self.address, error)
+            text = "unexpected error of Redis at %s, reconnecting: %s"
+            self._unexpected.log(ERROR, text, self.address, error)
         else:
             log.error("internal error in topics over Redis (please report this)", exc_info=error)
 
