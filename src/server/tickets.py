@@ -108,7 +108,8 @@ class Tickets:
         if redis is not None:
             from .topics.redis.connection import RedisConnection
 
-            self._redis = RedisConnection(redis, redis_prefix, Timing()).client("tickets")
+            connection = RedisConnection(redis, redis_prefix, Timing())
+            self._redis, self._address = connection.client("tickets"), connection.address
 
     def issue(self, identity: str) -> str:
         """Any thread: return a new ticket, of characters that a URL may contain unchanged.
@@ -213,8 +214,8 @@ class Tickets:
             except RedisError as error:
                 problem = error
         raise BrokerUnavailable(
-            f"cannot redeem a ticket, because Redis has failed: {problem}"
-        ) from problem
+            f"cannot redeem a ticket, because Redis at {self._address} has failed: {problem}"
+        ) from None
 
     def _forget(self, now: float) -> None:
         """Any thread: forget used tickets that have expired."""

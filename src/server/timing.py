@@ -68,6 +68,7 @@ class Timing:
             each attempt.
         redis_max_backoff: the longest pause before an attempt to reconnect to Redis.
         redis_refused_backoff: pause between two attempts while Redis lacks what topics require.
+        redis_report_interval: minimum interval between two log lines about one outage of Redis.
         redis_exit_timeout: time that an exiting program waits until Redis has acknowledged its
             events.
         redis_read_timeout: time that the reader of topics in Redis waits for entries before it
@@ -130,6 +131,7 @@ class Timing:
     redis_min_backoff: float = 0.05
     redis_max_backoff: float = 2.0
     redis_refused_backoff: float = 30.0
+    redis_report_interval: float = 60.0
     redis_exit_timeout: float = 5.0
     redis_read_timeout: float = 1.0
     redis_ttl_margin: float = 60.0

@@ -123,9 +123,9 @@ class Live(Service):
             **settings,
         )
         self._siblings = Siblings(
-            next(numbers), self._process_stats, self._timing, self._topics.closings.receive
+            next(numbers), self._process_stats, self._timing, self._topics.closings.receive_message
         )
-        self._topics.closings.forward = self._siblings.close_identity
+        self._topics.closings.forward = self._siblings.send_closing
         self._advice = Advice(self._has_local_topics)
         self.after_fork()
         recreate_in_children(self)

@@ -6,7 +6,7 @@ system's list of unix sockets. The name disappears with its process, so no file 
 systems each process reports only its own statistics.
 
 Two processes exchange one message in each direction, and end their sides of the connection. A
-message is empty, or contains in JSON the statistics, or a list: the closing of an identity.
+message is empty, or contains in JSON the statistics, or a list: a message of :class:`Closings`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from ..server.forks import close_in_children, disconnect
 from ..server.reports.loggers import log
 from ..server.reports.stats import Stats, counters, total
 from ..server.timing import Timing
-from ..server.topics.closings import Close
 from ..server.workers.channel import decode_stats, encode_stats
 
 SOCKETS = "/proc/net/unix"
@@ -49,7 +48,7 @@ class Siblings:
         number: the number of the application in each of these processes.
         stats: a function that returns the statistics of this process.
         timing: the durations, with the time to wait for other processes.
-        close_here: a function that closes the connections of an identity in this process.
+        receive_closing: a function that receives the closing of an identity, as a message.
     """
 
     def __init__(
@@ -57,11 +56,11 @@ class Siblings:
         number: int,
         stats: Callable[[], Stats],
         timing: Timing,
-        close_here: Close = lambda identity, code, reason: None,
+        receive_closing: Callable[[bytes], object] = lambda message: None,
     ) -> None:
         self._number = number
         self._stats = stats
-        self._close_here = close_here
+        self._receive_closing = receive_closing
         self._timeout = timing.stats_timeout
         self.after_fork()
 
@@ -101,13 +100,13 @@ class Siblings:
         several = [self._own(), *(stats for stats in others if stats is not None)]
         return replace(total(several), missing_processes=others.count(None))
 
-    def close_identity(self, identity: str, code: int, reason: str) -> None:
-        """Any thread: close the connections of an identity in the other processes.
+    def send_closing(self, message: str) -> None:
+        """Any thread: send the closing of an identity to the other processes.
 
         The call waits for the processes for at most a second. It logs the number of processes
         without an answer.
         """
-        missing = self._ask_all(json.dumps([identity, code, reason]).encode()).count(None)
+        missing = self._ask_all(message.encode()).count(None)
         if missing:
             log.error(
                 "%d processes have not received the closing of an identity, because they did not "
@@ -179,7 +178,7 @@ class Siblings:
         """Answer with the statistics, after processing counters or a closing in the message."""
         message = _receive(sock, monotonic() + self._timeout)
         if message.startswith(b"["):
-            self._close_here(*json.loads(message))
+            self._receive_closing(message)
         elif message:
             with self._lock:
                 self._past = total([self._past, _decode(message)])
@@ -240,7 +239,10 @@ def _decode(message: bytes) -> Stats:
     Raises:
         ValueError, TypeError: the message does not contain valid statistics.
     """
-    plain = json.loads(message)
+    try:
+        plain = json.loads(message)
+    except RecursionError:
+        raise ValueError("the statistics are nested too deeply") from None
     if not isinstance(plain, dict):
         raise ValueError("the statistics are not a JSON object")
     return decode_stats(plain)

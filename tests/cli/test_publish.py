@@ -89,4 +89,4 @@ def test_events_that_redis_refuses_are_a_failure(
     assert ran.code == 1
     assert ran.out == []
     assert any(line.startswith("wsframe publish: ") for line in ran.err)
-    log.expect("this Redis does not support topics")
+    log.expect("does not support topics")

@@ -165,7 +165,7 @@ def test_processes_share_used_tickets_in_redis(
             assert two.redeem(other) == "bob"
             redis.kill()
             with pytest.raises(
-                BrokerUnavailable, match="cannot redeem a ticket, because Redis has failed: "
+                BrokerUnavailable, match=r"cannot redeem a ticket, because Redis at .* has failed: "
             ):
                 two.redeem(one.issue("ann"))
             client = Client(serve(make_app(one)).port)
@@ -173,7 +173,7 @@ def test_processes_share_used_tickets_in_redis(
             answer = client.answer()
             assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
             assert answer.body == b"tickets cannot be checked at the moment\n"
-            log.expect("cannot redeem a ticket, because Redis has failed: ", logging.WARNING)
+            log.expect("cannot redeem a ticket, because Redis at ", logging.WARNING)
             client.close()
         finally:
             one.close()

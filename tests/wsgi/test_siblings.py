@@ -14,8 +14,11 @@ from typing import Any
 
 import pytest
 
+from tests.support.closings import DROPPING, INVALID_CLOSINGS
+from tests.support.inspection import topics_of
 from tests.support.log import ServerLog
 from tests.support.waiting import TIMEOUT, wait_until
+from wsframe.server import App
 from wsframe.server.reports.stats import Stats
 from wsframe.server.timing import Timing
 from wsframe.server.workers.channel import decode_stats, encode_stats
@@ -26,6 +29,7 @@ from .arrived import UPGRADE, Arrived
 
 NUMBER = 1_000_000 + os.getpid()  # of an application; other tests use others
 OTHER = 4_194_305  # no process has this number
+DEEP = b'{"x":' * 60_000
 
 
 @pytest.fixture
@@ -95,7 +99,7 @@ def test_the_numbers_of_all_processes_are_added(siblings: Siblings) -> None:
     assert received == [b""]
 
 
-@pytest.mark.parametrize("answer", [b"", b"nonsense", b"{}1", b"[]", b"x" * 1_100_000])
+@pytest.mark.parametrize("answer", [b"", b"nonsense", b"{}1", b"[]", DEEP, b"x" * 1_100_000])
 def test_a_process_with_another_answer_is_missing(siblings: Siblings, answer: bytes) -> None:
     def reply(sock: socket.socket) -> None:
         try:
@@ -145,7 +149,7 @@ def test_another_user_gets_no_answer(siblings: Siblings, monkeypatch: pytest.Mon
         assert sock.recv(10) == b""
 
 
-@pytest.mark.parametrize("message", [b"nonsense", b"{}", b"[1]"])
+@pytest.mark.parametrize("message", [b"nonsense", b"{}", DEEP])
 def test_a_malformed_message_does_no_harm(siblings: Siblings, message: bytes) -> None:
     with pytest.raises(ValueError, match="Expecting value"):
         ask(message * 2)
@@ -219,16 +223,30 @@ def test_a_live_in_several_processes_hands_its_counters_over(live: Live) -> None
 
 
 def test_a_process_closes_the_identity_that_another_one_sends(log: ServerLog) -> None:
-    closed: list[tuple[str, int, str]] = []
-    siblings = Siblings(NUMBER, Stats, Timing(), lambda *closing: closed.append(closing))
+    closed: list[bytes] = []
+    siblings = Siblings(NUMBER, Stats, Timing(), closed.append)
     siblings.begin()
-    assert ask(b'["ann", 4001, "banned"]') == Stats()
-    assert closed == [("ann", 4001, "banned")]
+    assert ask(b'["x", "ann", 4001, "banned"]') == Stats()
+    assert closed == [b'["x", "ann", 4001, "banned"]']
     with other_process(lambda sock: sock.sendall(encoded())) as received:
-        siblings.close_identity("bob", 1008, "")
-    assert received == [b'["bob", 1008, ""]']
+        siblings.send_closing('["x", "bob", 1008, ""]')
+    assert received == [b'["x", "bob", 1008, ""]']
     assert not log.records
     with other_process(lambda sock: None):
-        siblings.close_identity("bob", 1008, "")
+        siblings.send_closing('["x", "bob", 1008, ""]')
     log.expect("1 processes have not received the closing of an identity")
+    siblings.end()
+
+
+@pytest.mark.parametrize("message", INVALID_CLOSINGS)
+def test_an_invalid_closing_by_another_process_is_dropped(log: ServerLog, message: str) -> None:
+    closings, closed = topics_of(App()).closings, []
+    closings.add(lambda *closing: closed.append(closing))
+    siblings = Siblings(NUMBER, Stats, Timing(), closings.receive_message)
+    siblings.begin()
+    ask(message.encode())
+    log.expect(DROPPING)
+    assert not closed
+    ask(b'["x", "ann", 4001, "banned"]')
+    assert closed == [("ann", 4001, "banned")]
     siblings.end()

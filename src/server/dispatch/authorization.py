@@ -16,6 +16,7 @@ from ..http.request import Request
 from ..reports.loggers import log
 from ..reports.refusals import AUTHORIZE, FAILED
 from ..sockets.peer import Peer
+from ..topics.failures import log_failure
 from .gate import PendingRequest
 
 AUTHORIZATION_FAILED = RefusalError(500, "authorization check failed", kind=FAILED)
@@ -110,7 +111,7 @@ class Authorization(PendingRequest, Task):
                 # traceback to the object, which would keep this request in memory.
                 error.__traceback__ = None
             else:
-                log.exception("the authorize function of %s failed", self.path)
+                log_failure(error, "the authorize function of %s failed", self.path)
 
     def finish_turn(self) -> None:
         """Loop owner: answer the request, unless the client has disconnected.

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from wsframe import ConnectionClosed
 
 from ..handoff.task import ENDED
-from ..reports.loggers import log
 from ..topics.encodings import StreamOfMany
+from ..topics.failures import log_failure
 from .eventstream import EventStream
 from .eventstream_session import EventStreamSession
 
@@ -95,7 +95,7 @@ class EventStreamHandler(EventStreamSession):
             # A ConnectionClosed of another stream is a failure. isinstance() would run code of the
             # exception, which may raise.
             if not (issubclass(type(error), ConnectionClosed) and self.over):
-                log.exception("the handler of %s failed", self.path)
+                log_failure(error, "the handler of %s failed", self.path)
             self.request_close()
         else:
             self.request_close(final=True)

@@ -12,6 +12,7 @@ from wsframe import ConnectionClosed
 from ..handoff.task import ENDED, HELD, IDLE, WAITING
 from ..http.request import is_longer
 from ..reports.loggers import log
+from ..topics.failures import log_failure
 from .websocket import WebSocket
 from .websocket_session import INBOX_SIZE, WebSocketSession
 
@@ -220,5 +221,6 @@ class GeneratorSession(WebSocketSession):
         """The turn's thread: close the generator if another error has ended the turn."""
         try:
             self.context.run(self.generator.close)
-        except BaseException:
-            log.exception("the handler of %s did not end when its generator was closed", self.path)
+        except BaseException as error:
+            text = "the handler of %s did not end when its generator was closed"
+            log_failure(error, text, self.path)

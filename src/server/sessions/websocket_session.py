@@ -22,6 +22,7 @@ from ..handoff.task import BUSY, IDLE, WAITING, Task
 from ..http.request import shorten
 from ..reports.loggers import log
 from ..sockets.peer import Peer
+from ..topics.failures import log_failure
 from .closing import ClosingState
 from .liveness import Liveness, check_interval
 from .subscriber import Subscriber
@@ -291,9 +292,7 @@ class WebSocketSession(Subscriber):
 
     def _log_failure(self, error: BaseException) -> None:
         """Any thread: log an error of the handler."""
-        # The class of the exception may define __traceback__ as a property that raises an error.
-        traceback = BaseException.__dict__["__traceback__"].__get__(error)
-        log.error("the handler of %s failed", self.path, exc_info=(type(error), error, traceback))
+        log_failure(error, "the handler of %s failed", self.path)
 
     def answer_client(self) -> None:
         """Loop owner: answer the client's close frame or error, and close (RFC 6455, 7.1.1)."""

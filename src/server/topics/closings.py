@@ -11,12 +11,13 @@ from logging import ERROR, WARNING
 from math import inf
 from secrets import token_hex
 from time import monotonic
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from wsframe.frames import check_close
 
 from ..forks import recreate_in_children
 from ..reports.throttled import ThrottledLog
+from ..sockets.identities import check_identity
 from .entry import Entry
 from .ids import place_of
 from .log import Bounds
@@ -31,6 +32,8 @@ MAX_REMEMBERED = 10_000
 
 #: A function that closes the connections of an identity with a close code and a reason.
 Close: TypeAlias = "Callable[[str, int, str], object]"
+#: A function that sends a closing to other processes, as the message of :class:`Closings`.
+Forward: TypeAlias = "Callable[[str], object]"
 
 
 class Logs(Protocol):
@@ -50,9 +53,10 @@ class Logs(Protocol):
 class Closings:
     """The closings of identities: to the loops of this process, and to the other processes.
 
-    With a broker they are a topic, so that a process which has lost its connection receives them
-    later. Its entries are JSON: the publishing process, the identity, the close code, the reason.
-    A process follows the topic while one of its connections has an identity.
+    A message for other processes is JSON: a list of the sending process, the identity, the close
+    code and the reason. With a broker the messages are the entries of a topic, so that a process
+    which has lost its connection receives them later. A process follows the topic while one of its
+    connections has an identity. Without a broker :attr:`forward` sends the messages.
 
     Closings are remembered for a minute, so that a request is refused that was authorized before a
     closing and is answered after it.
@@ -62,7 +66,7 @@ class Closings:
 
     Attributes:
         name, bounds, latest_only: as in :class:`Replica`.
-        forward: passes a closing on to the other processes if there is no broker.
+        forward: sends a message to the other processes if there is no broker.
     """
 
     name = CLOSINGS
@@ -70,7 +74,7 @@ class Closings:
     latest_only = False
 
     def __init__(self, logs: Logs) -> None:
-        self.forward: Close = lambda identity, code, reason: None
+        self.forward: Forward = lambda message: None
         self._logs = logs
         self._log = ThrottledLog()
         self.after_fork()
@@ -107,17 +111,29 @@ class Closings:
                 broker does not accept the closing for the others.
         """
         self.receive(identity, code, reason)
+        message = json.dumps([self._process, identity, code, reason])
         shared = self._logs.shared
         if shared is self._logs.local:
-            self.forward(identity, code, reason)
+            self.forward(message)
         else:
-            shared.publish(self, Entry(json.dumps([self._process, identity, code, reason])))
+            shared.publish(self, Entry(message))
 
     def receive(self, identity: str, code: int, reason: str) -> None:
         """Any thread: close the connections of an identity, in this process."""
         self._remember(identity)  # first, so that no loop misses both the time and the call
         for receiver in self._receivers:
             receiver(identity, code, reason)
+
+    def receive_message(self, message: object) -> None:
+        """Any thread: receive the message of another process; log and drop an invalid one."""
+        try:
+            process, closing = _decoded(message)
+        except (RecursionError, TypeError, ValueError) as error:
+            text = "dropping an invalid closing of an identity by another process: %s"
+            self._log.log(ERROR, text, error)
+            return
+        if process != self._process:
+            self.receive(*closing)
 
     def closed_since(self, identity: str, moment: float) -> bool:
         """Any thread: return True if an identity was closed after this monotonic time."""
@@ -165,7 +181,7 @@ class Closings:
             if entry.oldest is not None:
                 self.lose(entry.stream_id, entry.oldest)
             else:
-                self._read(entry)
+                self.receive_message(entry.payload)
         return Published(0, 0, 0)
 
     def lose(self, floor_id: str, oldest: str) -> None:
@@ -179,14 +195,21 @@ class Closings:
     def place(self) -> None:
         """Any thread: do nothing, because nothing waits for an entry."""
 
-    def _read(self, entry: Entry) -> None:
-        """Receive a closing, unless this process has published it."""
-        try:
-            process, identity, code, reason = json.loads(entry.payload)
-            closing = str(identity), int(code), str(reason)
-            check_close(*closing[1:])
-        except (OverflowError, RecursionError, TypeError, ValueError) as error:
-            self._log.log(ERROR, "dropping an invalid closing of an identity: %s", error)
-            return
-        if process != self._process:
-            self.receive(*closing)
+
+def _decoded(message: Any) -> tuple[object, tuple[str, int, str]]:
+    """Return the process that has sent a message, and the closing.
+
+    Raises:
+        RecursionError, TypeError, ValueError: the message is invalid.
+    """
+    content = json.loads(message)
+    if not (isinstance(content, list) and len(content) == 4):
+        raise ValueError("expected a list of process, identity, close code and reason")
+    process, identity, code, reason = content
+    if type(code) is not int or type(reason) is not str:
+        raise TypeError(
+            "expected an int as close code and a str as reason, got "
+            f"{type(code).__name__} and {type(reason).__name__}"
+        )
+    check_close(code, reason)
+    return process, (check_identity(identity), code, reason)

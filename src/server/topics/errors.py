@@ -49,3 +49,7 @@ class EventsLost(WSFrameError):  # noqa: N818
         super().__init__(f"{count} published events are lost: {reason}")
         self.count = count
         self.reason = reason
+
+
+#: The expected errors of a broker. Their text is complete, so the log needs no traceback.
+BROKER_ERRORS = (BrokerUnavailable, BrokerRefused, EventsLost)

@@ -146,6 +146,7 @@ class SharedLog(ABC):
 
         Raises:
             BrokerUnavailable: the broker does not answer.
+            BrokerRefused: the broker rejects the request.
         """
 
     # Channels ---------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from ..reports.loggers import log
 from ..reports.throttled import ThrottledLog
 from .entry import Entry, as_entry
 from .errors import BrokerRefused, BrokerUnavailable
+from .failures import log_failure
 from .receipts import Fate, Receipt
 
 if TYPE_CHECKING:
@@ -222,8 +223,8 @@ class SourceThread(ABC):
     def _run(self) -> None:
         try:
             self.run()
-        except Exception:
-            log.exception("event source of the topic %.100r failed", self.topic.name)
+        except Exception as error:
+            log_failure(error, "event source of the topic %.100r failed", self.topic.name)
         with self._lock:
             if self._thread is threading.current_thread():
                 self._thread = None

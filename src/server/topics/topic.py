@@ -144,6 +144,7 @@ class Topic(ABC):
 
         Raises:
             BrokerUnavailable: Redis does not reply.
+            BrokerRefused: Redis rejects the command, for example because of a key of a wrong type.
         """
 
     @abstractmethod

@@ -233,7 +233,7 @@ class Supervisor:
             else:
                 self._collector.receive(worker.participant, decode_stats(content))
 
-    def _pass_on(self, sender: WorkerProcess, closing: Sequence[object]) -> None:
+    def _pass_on(self, sender: WorkerProcess, closing: object) -> None:
         """Send the closing of an identity to all workers except the one that has sent it."""
         for worker in self._workers:
             if worker is sender:

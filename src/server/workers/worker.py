@@ -116,7 +116,7 @@ class SupervisorLink:
         elif first:
             self._channel.send("request")
 
-    def _forward(self, *closing: object) -> None:
+    def _forward(self, closing: str) -> None:
         """Any thread: send the closing of an identity to the supervisor, for the other workers."""
         self._channel.send("close", closing)
 
@@ -137,7 +137,7 @@ class SupervisorLink:
                     self._end()
                 elif kind == "close":
                     assert self._closings is not None
-                    self._closings.receive(*content)
+                    self._closings.receive_message(content)
                 else:
                     self._answered(encode(decode_stats(content)))
         self._end()

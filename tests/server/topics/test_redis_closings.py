@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from tests.support.clients import Clients, WebSocketClient
+from tests.support.closings import DROPPING, INVALID_CLOSINGS
 from tests.support.handlers import generator_echo
 from tests.support.inspection import topics_of
 from tests.support.log import ServerLog
@@ -15,7 +17,7 @@ from tests.support.redis_server import RedisServer
 from tests.support.serving import Serve
 from tests.support.waiting import TIMEOUT, wait_until
 from wsframe import Close
-from wsframe.server import App, Request, Server
+from wsframe.server import App, BrokerRefused, EventsLost, Request, Server
 from wsframe.server.topics.closings import CLOSINGS, Closings
 from wsframe.server.topics.entry import Entry
 from wsframe.server.topics.redis.streams import RedisStreams
@@ -150,19 +152,7 @@ def test_without_an_identity_nothing_is_followed(
         assert client.keys("*") == []
 
 
-@pytest.mark.parametrize(
-    "payload",
-    [
-        "not JSON",
-        "5",
-        "[1]",
-        '["x", "ann", null, ""]',
-        '["x", "ann", 1008]',
-        '["x", "ann", 9, ""]',
-        '["x", "ann", Infinity, ""]',
-        pytest.param("[" * 100_000, id="nested too deeply"),
-    ],
-)
+@pytest.mark.parametrize("payload", ["5", *INVALID_CLOSINGS])
 def test_invalid_closings_are_logged_and_dropped(
     serve: Serve, clients: Clients, redis_server: RedisServer, log: ServerLog, payload: str
 ) -> None:
@@ -171,10 +161,42 @@ def test_invalid_closings_are_logged_and_dropped(
     shared = topics_of(there).shared
     assert isinstance(shared, RedisStreams)
     shared.publish(topics_of(there).closings, Entry(payload))
-    log.expect("dropping an invalid closing of an identity: ")
+    log.expect(DROPPING)
     there.close_identity("ann")
     client.expect_close()
     there.close()
+
+
+@pytest.mark.parametrize("kind", ["", ":meta"])
+def test_closings_under_a_key_of_another_type_stop_no_topic(
+    serve: Serve, clients: Clients, redis_server: RedisServer, log: ServerLog, kind: str
+) -> None:
+    here, there = (make_app(redis_server) for _ in range(2))
+    client = connect(clients, serve(there), "ann")
+    key = f"wsframe:{{{CLOSINGS}}}{kind}"
+    with redis_server.client() as program:
+        wait_until(lambda: program.exists(f"wsframe:{{{CLOSINGS}}}:meta"), "closings are followed")
+        program.delete(key)
+        program.set(key, "of another program")
+        here.close_identity("ann")
+        line = log.expect("dropping event: Redis rejected the topic ").getMessage()
+        assert "has the type string instead of " in line
+        here.topic("news").publish("hello")
+        with pytest.raises(EventsLost, match="1 published events are lost: Redis rejected"):
+            here.flush()
+        check_open(client)
+        program.delete(key)
+    wait_until(lambda: closes(here, "ann"), "closings are accepted again")
+    client.expect_close()
+    log.discard()
+    here.close()
+
+
+def closes(app: App, identity: str) -> bool:
+    with suppress(BrokerRefused):
+        app.close_identity(identity)
+        return True
+    return False
 
 
 # Without Redis ------------------------------------------------------------------------------------

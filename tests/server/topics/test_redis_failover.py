@@ -85,7 +85,7 @@ def test_every_thread_follows_a_primary_that_becomes_a_replica(
         demote(pair)
         here.publish_all("2")
         here.expect("1", "2")
-        log.expect("lost connection to Redis, retrying: ", logging.WARNING)
+        log.expect("until it answers, and events wait: ", logging.WARNING)
         wait_until(
             lambda: not streams.connection.unavailable, "all threads have followed the failover"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Iterable
 from typing import Any
@@ -15,12 +16,13 @@ from tests.support.log import ServerLog
 from tests.support.recording import Connect, RecordingTopic, data_of, numbers, publishes
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import TIMEOUT, wait_until
-from wsframe.server import EventsLost
+from wsframe.server import BrokerRefused, EventsLost
 from wsframe.server.topics.entry import Entry
 from wsframe.server.topics.ids import place_of
 from wsframe.server.topics.redis import reader, writer
 from wsframe.server.topics.redis.faults import Fault, fault_of
 from wsframe.server.topics.redis.streams import RedisStreams
+from wsframe.server.topics.redis.wrong_types import explained
 
 STREAM, META = "wsframe:{news}", "wsframe:{news}:meta"
 
@@ -113,7 +115,9 @@ def test_a_key_of_another_type_affects_only_its_topic(
         client.delete(key)
         client.execute_command(wrong, key, "x")
         here.publish_all("lost")
-        log.expect("dropping event: Redis rejected the topic 'news': ")
+        line = log.expect("dropping event: Redis rejected the topic 'news': ").getMessage()
+        found, wanted = client.type(key).decode(), {STREAM: "stream", META: "hash"}[key]
+        assert f"the key {key!r} has the type {found} instead of {wanted}, because " in line
         check_that_others_continue(streams, others)
         client.delete(key)
     wait_until(lambda: publishes(here, "2"), "the topic is accepted again")
@@ -124,18 +128,105 @@ def test_a_key_of_another_type_affects_only_its_topic(
     log.discard()
 
 
-def test_a_check_that_redis_rejects_is_logged(
+def test_members_under_a_key_of_another_type_affect_only_the_members_of_their_topic(
     redis_server: RedisServer, connect: Connect, log: ServerLog
 ) -> None:
+    streams = connect(redis_server.url, presence_renewal=0.1)
     with redis_server.client() as client:
-        client.set("wsframe:{}:members", "of another type")
-        streams = connect(redis_server.url)
+        for name in ("", "news"):
+            client.set(f"wsframe:{{{name}}}:members", "of another program")
         streams.check()
-        log.expect("Redis rejected a command of the check at the start: ", logging.WARNING)
-        client.delete("wsframe:{}:members")
+        here, empty, quiet = (RecordingTopic(streams, name) for name in ("news", "", "quiet"))
+        for topic in (here, empty, quiet):
+            streams.join(topic, "ann")
+            topic.follow().publish("1")
+            topic.expect("1")
+        reason = "the key 'wsframe:{news}:members' has the type string instead of zset, because "
+        log.expect(f"Redis rejected the members of the topic 'news': {reason}")
+        with pytest.raises(BrokerRefused, match=f"cannot read the members .*{reason}"):
+            streams.members(here)
+        assert streams.members(quiet) == ["ann"]
+        for name in ("", "news"):
+            client.delete(f"wsframe:{{{name}}}:members")
+    for topic in (here, empty):
+        wait_until(lambda: streams.members(topic) == ["ann"], "the member is renewed")  # noqa: B023
+    assert not [each for each in log.records if each.levelno == logging.WARNING]
+    log.discard()
+
+
+def test_members_that_another_program_has_added_do_no_harm(
+    redis_server: RedisServer, streams: RedisStreams
+) -> None:
+    topic = RecordingTopic(streams)
+    streams.join(topic, "ann")
+    with redis_server.client() as client:
+        members: dict[bytes, float] = {b"eve": math.inf, b"x\0\xff": math.inf}
+        client.zadd("wsframe:{news}:members", members)
+    assert streams.members(topic) == ["ann", "\N{REPLACEMENT CHARACTER}"]
+    streams.leave(topic, "ann")
+
+
+def test_a_topic_without_its_hash_at_its_end_affects_no_other(
+    redis_server: RedisServer, connect: Connect, log: ServerLog
+) -> None:
+    streams = connect(redis_server.url, redis_read_timeout=0.1)
     here = RecordingTopic(streams).follow()
     here.publish_all("1")
     here.expect("1")
+    with redis_server.client() as client, client.pipeline() as pipe:
+        life = client.hget(META, "life")
+        kept = client.hgetall(META)
+        pipe.set(META, "taken").xadd(STREAM, {"n": "2", "d": "", "l": "1"})
+        pipe.publish(f"{STREAM}@0", life).execute()
+        line = log.expect("Redis rejected reading the topic 'news': ").getMessage()
+        assert f"the key {META!r} has the type string instead of hash" in line
+        check_that_others_continue(streams)
+        client.delete(META)
+        client.hset(META, mapping={**kept, "n": 2})
+    assert here.wait_for_entries(2)[1].oldest is not None
+    assert not [each for each in log.records if each.levelno == logging.WARNING]
+    log.discard()
+
+
+def test_a_stream_that_is_overwritten_between_two_commands_affects_no_other(
+    redis_server: RedisServer,
+    connect: Connect,
+    log: ServerLog,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    streams = connect(redis_server.url, redis_read_timeout=0.1)
+    here = RecordingTopic(streams).follow()
+    here.publish_all("1")
+    here.expect("1")
+    execute: Any = redis.Redis.execute_command
+    errors = ["BUSY Redis is busy", "WRONGTYPE Operation against a key"]
+
+    def reject(self: Any, *words: Any, **options: Any) -> Any:
+        if words[0] == "XRANGE" and errors:
+            raise redis.ResponseError(errors.pop())
+        return execute(self, *words, **options)
+
+    monkeypatch.setattr(redis.Redis, "execute_command", reject)
+    with redis_server.client() as client:
+        client.delete(STREAM, META)
+        client.publish(f"{STREAM}@0", "another life")
+    log.expect("Redis rejected reading the topic 'news': WRONGTYPE Operation against a key")
+    log.expect("until it answers, and events wait: BUSY", logging.WARNING)
+    assert here.wait_for_entries(2)[1].oldest is not None
+    check_that_others_continue(streams)
+
+
+def test_the_reason_of_redis_remains_if_no_key_has_a_wrong_type(redis_server: RedisServer) -> None:
+    error = redis.ResponseError("WRONGTYPE Operation against a key")
+    with redis_server.client() as client:
+        assert explained(client, error, {"missing": "hash"}) == str(error)
+        redis_server.kill()
+        assert explained(client, error, {"missing": "hash"}) == str(error)
+
+
+def test_a_check_that_fails_is_logged(connect: Connect, log: ServerLog) -> None:
+    connect("redis://an..invalid.host").check()
+    log.expect("the check of Redis at an..invalid.host:6379 has failed: ", logging.WARNING)
 
 
 class Held(RecordingTopic):
@@ -229,7 +320,7 @@ def test_a_busy_redis_is_waited_for(
     here.publish("hello")  # a call of XREAD that has begun before may return it
     here.expect("hello")
     assert rejected.wait(TIMEOUT)
-    log.expect("lost connection to Redis, retrying: BUSY", logging.WARNING)
+    log.expect("until it answers, and events wait: BUSY", logging.WARNING)
     here.publish("again")
     here.expect("hello", "again")
 

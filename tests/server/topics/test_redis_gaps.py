@@ -94,7 +94,7 @@ def test_a_key_that_is_not_a_stream_affects_only_its_topic(
     bad = RecordingTopic(streams, "bad")
     bad.publish_all("lost")
     log.expect("dropping event: Redis rejected the topic 'bad': ")
-    with pytest.raises(BrokerRefused, match=r"Redis rejected the topic 'bad': .*WRONGTYPE"):
+    with pytest.raises(BrokerRefused, match="Redis rejected the topic 'bad': the key"):
         bad.publish("refused")
     here.publish_all("hello")
     here.expect("hello")

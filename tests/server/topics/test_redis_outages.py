@@ -9,14 +9,20 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import redis
 
 from tests.server.topics.redis_streams import Publishing, check_that_all_came, publish_by_script
+from tests.support.clients import Clients, upgrade
 from tests.support.log import ServerLog
 from tests.support.recording import Connect, RecordingTopic, numbers
 from tests.support.redis_server import RedisServer, Relay
+from tests.support.serving import Serve
 from tests.support.waiting import TIMEOUT, wait_until
-from wsframe.server import EventsLost
+from wsframe.server import App, BrokerRefused, BrokerUnavailable, EventsLost, Request, WebSocket
+from wsframe.server.timing import Timing
+from wsframe.server.topics.failures import log_failure
 from wsframe.server.topics.ids import place_of
+from wsframe.server.topics.redis.connection import RedisConnection
 from wsframe.server.topics.redis.streams import RedisStreams
 
 THREADS = ("wsframe-writer", "wsframe-reader")
@@ -94,7 +100,7 @@ def test_an_outage_and_its_end_are_logged_once(
     for _ in range(2):
         redis_server.kill()
         here.publish_all("during the outage")
-        log.expect("lost connection to Redis, retrying: ", logging.WARNING)
+        log.expect("until it answers, and events wait: ", logging.WARNING)
         wait_until(
             lambda: len(streams.connection.failing) == 2, "both threads have noticed the outage"
         )
@@ -104,15 +110,108 @@ def test_an_outage_and_its_end_are_logged_once(
     assert not [record for record in log.records if "Redis" in record.getMessage()]
 
 
+def test_a_long_outage_is_logged_repeatedly(
+    redis_server: RedisServer, connect: Connect, log: ServerLog
+) -> None:
+    streams = connect(redis_server.url, redis_report_interval=0.1)
+    RecordingTopic(streams).follow()
+    redis_server.kill()
+    for _ in range(2):
+        line = log.expect(": Error 111 ", logging.WARNING).getMessage()
+        assert line.startswith(f"Redis at 127.0.0.1:{redis_server.port} is unavailable; ")
+
+
+def test_a_connection_that_is_lost_again_and_again_is_logged_once_per_interval(
+    redis_server: RedisServer, connect: Connect, log: ServerLog
+) -> None:
+    url, interval = redis_server.url, 100 * TIMEOUT
+    connection = connect(url, redis_min_backoff=0.001, log_throttle=interval).connection
+    stop = threading.Event()
+    rounds = []
+
+    def act(client: Any, succeeded: Callable[[], None]) -> None:
+        succeeded()
+        rounds.append(client)
+        if len(rounds) == 5:
+            stop.set()
+        raise redis.ConnectionError("closed by a proxy")
+
+    connection.run_until_stopped("test", act, stop)
+    log.expect(" is unavailable; ", logging.WARNING)
+    assert not log.records
+    log.discard()
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("redis://ann:secret@localhost", "localhost:6379"),
+        ("rediss://[::1]:7/3", "[::1]:7"),
+        ("unix://:secret@/run/redis.sock?db=3", "/run/redis.sock"),
+    ],
+)
+def test_log_lines_have_the_address_without_the_password(url: str, address: str) -> None:
+    assert RedisConnection(url, "wsframe:", Timing()).address == address
+
+
+@pytest.mark.parametrize("kind", ["websocket", "stream", "authorize"])
+def test_functions_that_fail_in_an_outage_are_logged_without_a_traceback(
+    serve: Serve, clients: Clients, redis_server: RedisServer, log: ServerLog, kind: str
+) -> None:
+    app = App(redis=redis_server.url)
+    topic = app.topic("news")
+
+    def chat(ws: WebSocket) -> None:
+        ws.receive()
+        topic.members()
+
+    def authorize(request: Request) -> bool:
+        return kind != "authorize" or bool(topic.members())
+
+    app.websocket("/websocket", authorize=authorize)(chat)
+    app.sse("/stream")(lambda stream: topic.members())
+    server = serve(app)
+    redis_server.kill()
+    if kind == "websocket":
+        ws = clients.websocket(server, "/websocket")
+        ws.send_messages("members")
+        assert ws.expect_close().code == 1011
+    elif kind == "stream":
+        clients.stream(server, "/stream")
+    else:
+        client = clients.connect(server)
+        client.send(upgrade("/websocket"))
+        assert client.answer().status == 500
+    line = log.expect(" (it may catch BrokerUnavailable): cannot read the members of the topic ")
+    assert f"because Redis at 127.0.0.1:{redis_server.port} has failed: " in line.getMessage()
+    assert line.exc_info is None
+
+
+@pytest.mark.parametrize("error", [BrokerUnavailable("x"), BrokerRefused("x"), EventsLost(1, "x")])
+def test_a_flood_of_broker_errors_is_one_line(log: ServerLog, error: Exception) -> None:
+    for _ in range(100):
+        log_failure(error, "the handler of %s failed", "/")
+    assert len(log.records) <= 1
+    log.discard()
+
+
 def test_a_redis_that_does_not_run_yet_is_logged_at_the_start(
     redis_server: RedisServer, connect: Connect, log: ServerLog
 ) -> None:
     redis_server.kill()
     streams = connect(redis_server.url)
     streams.check()
-    log.expect("cannot connect to Redis yet, retrying when a topic is used: ", logging.WARNING)
+    log.expect("; topics connect when they are used", logging.WARNING)
+    here = RecordingTopic(streams)
+    here.publish("hello")
+    wait_until(lambda: len(streams.connection.failing) == 2, "both threads have noticed the outage")
     redis_server.start()
-    streams.check()
+    log.expect("reconnected to Redis at ", logging.WARNING)
+    here.follow().expect("hello")
+    redis_server.kill()
+    log.expect("until it answers, and events wait: ", logging.WARNING)
+    redis_server.start()
+    log.expect("reconnected to Redis at ", logging.WARNING)
     assert not [record for record in log.records if "Redis" in record.getMessage()]
 
 
@@ -123,7 +222,7 @@ def test_a_redis_that_does_not_reply_is_unavailable(
     here = RecordingTopic(streams).follow()
     redis_server.signal(signal.SIGSTOP)
     here.publish_all("hello")
-    log.expect("lost connection to Redis, retrying: ", logging.WARNING)
+    log.expect("until it answers, and events wait: ", logging.WARNING)
     assert not streams.flush(0)
     redis_server.signal(signal.SIGCONT)
     here.expect("hello")
@@ -141,7 +240,7 @@ def test_a_silent_connection_is_replaced(
         here.expect("hello")
         relay.fall_silent()
         here.publish_all("world")
-        log.expect("lost connection to Redis, retrying: Redis sent no message", logging.WARNING)
+        log.expect("until it answers, and events wait: Redis sent no message", logging.WARNING)
         here.expect("hello", "world")
         log.expect("reconnected to Redis", logging.WARNING)
         streams.close(TIMEOUT)
@@ -178,7 +277,7 @@ def test_a_temporarily_read_only_redis_is_waited_for(
     with redis_server.client() as client:
         client.execute_command(*command)
         here.publish_all("hello", "world")
-        log.expect("lost connection to Redis, retrying: ", logging.WARNING)
+        log.expect("until it answers, and events wait: ", logging.WARNING)
         assert not streams.flush(0)
         client.execute_command(*back)
         here.expect("hello", "world")
@@ -204,7 +303,7 @@ def test_a_replica_is_waited_for(
         client.replicaof("127.0.0.1", "1")
         here = RecordingTopic(connect(redis_server.url))
         here.publish("hello")
-        log.expect("lost connection to Redis, retrying: this Redis is a replica", logging.WARNING)
+        log.expect("until it answers, and events wait: this Redis is a replica", logging.WARNING)
         client.replicaof("NO", "ONE")
         here.follow().expect("hello")
 
@@ -216,7 +315,7 @@ def test_a_primary_that_becomes_a_replica_is_noticed_without_an_event(
     with redis_server.client() as client:
         client.replicaof("127.0.0.1", "1")
         client.publish("wsframe:{news}@0", "another life, so look")
-        log.expect("lost connection to Redis, retrying: ", logging.WARNING)
+        log.expect("until it answers, and events wait: ", logging.WARNING)
         client.replicaof("NO", "ONE")
     log.expect("reconnected to Redis", logging.WARNING)
     here.publish("hello")

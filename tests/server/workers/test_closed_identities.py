@@ -6,16 +6,27 @@ import os
 import re
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from queue import SimpleQueue
+from typing import cast
 
 import pytest
 
 from tests.support.clients import StreamClient, WebSocketClient
+from tests.support.closings import DROPPING, INVALID_CLOSINGS
+from tests.support.inspection import topics_of
+from tests.support.log import ServerLog
 from tests.support.processes import ServerProcess
 from tests.support.redis_server import RedisServer
+from tests.support.waiting import TIMEOUT
 from wsframe import Close
+from wsframe.server import App, Server
+from wsframe.server.reports.stats import Stats
+from wsframe.server.workers.channel import channel_pair
+from wsframe.server.workers.worker import SupervisorLink
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux",
@@ -125,3 +136,22 @@ def test_closings_for_a_worker_that_does_not_read_are_limited(
     assert bob[stopped].next_event() == "closed"
     process.signal(signal.SIGTERM)
     assert process.wait()[0] == 0
+
+
+@pytest.mark.parametrize("message", [None, 5, ["x", "ann", 1008, ""], *INVALID_CLOSINGS])
+def test_an_invalid_closing_by_the_supervisor_is_dropped(log: ServerLog, message: object) -> None:
+    closings = topics_of(App()).closings
+    closed: SimpleQueue[tuple[str, int, str]] = SimpleQueue()
+    closings.add(lambda *closing: closed.put(closing))
+    ours, theirs = channel_pair()
+    ended = threading.Event()
+    link = SupervisorLink(theirs, ended.set)
+    link.attach(cast("Server", None), Stats, closings)
+    link.begin()
+    ours.send("close", message)
+    ours.send("close", '["x", "ann", 4001, "banned"]')
+    assert closed.get(timeout=TIMEOUT) == ("ann", 4001, "banned")
+    log.expect(DROPPING)
+    ours.close()
+    assert ended.wait(TIMEOUT)
+    theirs.close()

@@ -35,6 +35,7 @@ from wsframe import WSFrameError
 from ...reports.throttled import ThrottledLog
 from . import scripts
 from .faults import Fault, fault_of
+from .wrong_types import explained
 
 if TYPE_CHECKING:
     from .connection import RedisConnection
@@ -230,7 +231,7 @@ class _Listener:
                     ERROR,
                     "Redis rejected a command for the lease of channel %r: %s",
                     state.feed.channel,
-                    reply,
+                    explained(self._client, reply, {state.lease: "string"}),
                 )
 
     def receive(self, timeout: float) -> None:

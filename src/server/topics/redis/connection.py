@@ -7,7 +7,10 @@ import re
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from logging import ERROR, WARNING
+from math import inf
 from random import random
+from secrets import token_hex
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, quote, urlsplit
@@ -17,6 +20,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from ...reports.loggers import log
+from ...reports.throttled import ThrottledLog
 from ..errors import BrokerRefused
 from . import scripts
 from .faults import Fault, fault_of, is_wrong_node
@@ -43,6 +47,7 @@ class RedisConnection:
         timing: the durations of the app.
 
     Attributes:
+        address: the host and port, or the path of the unix socket, without a password.
         largest: the maximum size of one value in a command, in bytes; 0 while it is unknown.
 
     Raises:
@@ -63,6 +68,10 @@ class RedisConnection:
         self._lock = threading.Lock()
         self._failures: dict[str, str] = {}  # the temporary errors, by the name of the thread
         self._refusals: dict[str, str] = {}  # the permanent errors, by the name of the thread
+        self._next_report = -inf  # the time after which an outage is logged again
+        # A connection may be lost and restored many times a second.
+        self._states = ThrottledLog(timing.log_throttle)
+        self._unexpected = ThrottledLog(timing.log_throttle)
         self._generation = 0  # a connection of an older generation may lead to a replica
         self._clients: dict[threading.Thread, Any] = {}
         # This call raises an error for an invalid URL, and causes all late imports. A module that a
@@ -71,6 +80,7 @@ class RedisConnection:
         connection = self.client("check").connection_pool.make_connection()
         # All databases share channels, so the name of a channel contains the database's number.
         self._suffix = f"@{connection.db}"
+        self.address: str = _address(connection)
 
     @property
     def failing(self) -> tuple[str, ...]:
@@ -104,6 +114,14 @@ class RedisConnection:
         """Any thread: return a key of a topic."""
         return f"{self._prefix}{{{topic}}}" + (f":{kind}" if kind else "")
 
+    def log_keys(self, topic: str) -> dict[str, str]:
+        """Any thread: return the keys of a topic's log, and their types."""
+        return {self.key(topic): "stream", self.key(topic, "meta"): "hash"}
+
+    def members_key(self, topic: str) -> dict[str, str]:
+        """Any thread: return the key of a topic's members, and its type."""
+        return {self.key(topic, "members"): "zset"}
+
     def lease(self, topic: str, channel: str) -> str:
         """Any thread: return the key of the lease of a channel that feeds a topic."""
         return self.key(topic, f"from:{quote(channel, safe='')}")
@@ -133,7 +151,7 @@ class RedisConnection:
             raise BrokerRefused(
                 f"the Redis user of the URL lacks permissions that topics require: {error}. Its "
                 f"access control list must allow ~{self._prefix}* &{self._prefix}* {PERMISSIONS}"
-            ) from error
+            ) from None
         with suppress(redis.ResponseError, ValueError, TypeError):
             self.largest = int(client.config_get("proto-max-bulk-len")["proto-max-bulk-len"])
 
@@ -166,7 +184,8 @@ class RedisConnection:
             )
         for script in (scripts.PUBLISH, scripts.OPEN, scripts.JOIN, scripts.TAKE):
             client.script_load(script)
-        client.eval(scripts.MEMBERS, 1, self.key("", "members"))
+        # The permission to run scripts is checked with a key that no program can have written.
+        client.eval(scripts.MEMBERS, 1, self.key("", f"check:{token_hex(8)}"))
         client.publish(self.wake_channel("check"), "")
 
     def check(self) -> None:
@@ -183,11 +202,13 @@ class RedisConnection:
         except Exception as error:
             fault = fault_of(error)
             if fault is Fault.REFUSAL:
-                raise BrokerRefused(str(error)) from error
+                raise BrokerRefused(str(error)) from None
             if fault is Fault.OUTAGE:
-                log.warning("cannot connect to Redis yet, retrying when a topic is used: %s", error)
+                text = "Redis at %s is unavailable; topics connect when they are used: %s"
+                log.warning(text, self.address, error)
+                self._next_report = monotonic() + self.timing.redis_report_interval
             else:
-                log.warning("Redis rejected a command of the check at the start: %s", error)
+                log.warning("the check of Redis at %s has failed: %s", self.address, error)
         finally:
             with suppress(Exception):
                 client.close()
@@ -253,9 +274,14 @@ class RedisConnection:
     def _report_failure(self, name: str, error: Exception) -> None:
         fault = Fault.REFUSAL if isinstance(error, BrokerRefused) else fault_of(error)
         with self._lock:
-            # An outage is logged once, by the first thread that notices it.
-            is_new = str(error) not in self._failures.values()
-            is_new = is_new and not (fault is Fault.OUTAGE and self._failures)
+            if fault is Fault.OUTAGE:
+                # The first thread that notices an outage logs it, and one thread repeats the line.
+                now = monotonic()
+                is_new = now >= self._next_report
+                if is_new:
+                    self._next_report = now + self.timing.redis_report_interval
+            else:
+                is_new = str(error) not in self._failures.values()
             self._failures[name] = str(error)
             self._refusals.pop(name, None)
             if fault is Fault.REFUSAL:
@@ -265,24 +291,37 @@ class RedisConnection:
         if not is_new:
             return
         if fault is Fault.REFUSAL:
-            log.error("this Redis does not support topics: %s", error)
+            log.error("Redis at %s does not support topics: %s", self.address, error)
         elif fault is Fault.OUTAGE:
-            log.warning("lost connection to Redis, retrying: %s", error)
+            text = "Redis at %s is unavailable; reconnecting until it answers, and events wait: %s"
+            self._states.log(WARNING, text, self.address, error)
         elif isinstance(error, redis.RedisError):
-            log.error("unexpected Redis error: %s", error)
+            text = "unexpected error of Redis at %s, reconnecting: %s"
+            self._unexpected.log(ERROR, text, self.address, error)
         else:
             log.error("internal error in topics over Redis (please report this)", exc_info=error)
 
     def _report_success(self, name: str) -> None:
-        if name in self._failures:
+        is_restored = name in self._failures
+        if is_restored:
             self._forget(name)
-            if not self._failures:
-                log.warning("reconnected to Redis")
+        if not self._failures:
+            self._next_report = -inf
+            if is_restored:
+                self._states.log(WARNING, "reconnected to Redis at %s", self.address)
 
     def _forget(self, name: str) -> None:
         with self._lock:
             self._failures.pop(name, None)
             self._refusals.pop(name, None)
+
+
+def _address(connection: Any) -> str:
+    """Return the address of a connection of redis-py."""
+    if isinstance(connection, redis.UnixDomainSocketConnection):
+        return str(connection.path)
+    host = f"[{connection.host}]" if ":" in connection.host else connection.host
+    return f"{host}:{connection.port}"
 
 
 def _options(url: str) -> dict[str, Any]:

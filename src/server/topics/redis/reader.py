@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from logging import ERROR
 from time import monotonic
@@ -18,6 +19,7 @@ from ..ids import place_of
 from . import scripts
 from .faults import Fault, fault_of
 from .wire import StreamEntry, TopicSnapshot, age_of, read_entry, read_snapshot
+from .wrong_types import explained
 
 if TYPE_CHECKING:
     from ...timing import Timing
@@ -208,7 +210,7 @@ class Reader:
             if fault_of(error) is not Fault.ITEM:
                 raise
             if len(readings) == 1:
-                self._refuse(readings[0], error)
+                self._refuse(client, readings[0], error)
                 return
             # Reads each stream alone, to find the stream that causes the error.
             for reading in readings:
@@ -218,7 +220,8 @@ class Reader:
             reading = self._readings[name.decode()]
             if len(entries) == self._batch:  # the stream may have more entries
                 self._changed.add(reading.key)
-            self._take(client, reading, [read_entry(*entry) for entry in entries])
+            with self._refusing(client, reading):
+                self._take(client, reading, [read_entry(*entry) for entry in entries])
             reading.topic.place()
 
     def _take(self, client: Any, reading: _Reading, news: list[StreamEntry]) -> None:
@@ -283,9 +286,10 @@ class Reader:
         for reading, reply in zip(readings, replies, strict=True):
             if not isinstance(reply, Exception):
                 reading.is_refused = False
-                self._compare(client, reading, read_snapshot(reply))
+                with self._refusing(client, reading):
+                    self._compare(client, reading, read_snapshot(reply))
             elif fault_of(reply) is Fault.ITEM:
-                self._refuse(reading, reply)
+                self._refuse(client, reading, reply)
             else:
                 raise reply
 
@@ -293,9 +297,9 @@ class Reader:
         """Compare a position with the topic in Redis; report a gap if it is missing there."""
         is_same = now.life == reading.life
         is_past = place_of(now.floor_id) >= place_of(reading.last_id)
-        reading.life = now.life
         # An existing entry is valid, even if the life was overwritten.
         if now.has_position and (is_same or not is_past):
+            reading.life = now.life
             if now.n != reading.n:
                 self._changed.add(reading.key)
             return
@@ -303,20 +307,32 @@ class Reader:
         if is_past:
             begin = f"({now.floor_id}"
             rest = client.execute_command("XRANGE", reading.key, begin, "+", "COUNT", 1)
+            reading.life = now.life
             reading.last_id, reading.n = now.floor_id, None
             reading.topic.lose(now.floor_id, rest[0][0].decode() if rest else "")
             return
         # The newest id in Redis has decreased, so the ids that clients have are invalid.
+        reading.life = now.life
         newest = now.entries[-1].id if is_same and now.entries else now.floor_id
         reading.last_id, reading.n = newest, now.n if is_same else None
         reading.topic.load(newest, [_gap(newest)])
 
-    def _refuse(self, reading: _Reading, error: Exception) -> None:
+    @contextmanager
+    def _refusing(self, client: Any, reading: _Reading) -> Iterator[None]:
+        """Refuse a topic if Redis rejects a command of the block; raise other errors."""
+        try:
+            yield
+        except redis.ResponseError as error:
+            if fault_of(error) is not Fault.ITEM:
+                raise
+            self._refuse(client, reading, error)
+
+    def _refuse(self, client: Any, reading: _Reading, error: Exception) -> None:
         """Stop reading a topic that Redis rejects; the reader retries periodically."""
         reading.is_refused = True
-        self._trouble.log(
-            ERROR, "Redis rejected reading the topic %.100r: %s", reading.topic.name, error
-        )
+        name = reading.topic.name
+        reason = explained(client, error, self._connection.log_keys(name))
+        self._trouble.log(ERROR, "Redis rejected reading the topic %.100r: %s", name, reason)
 
 
 def _gap(stream_id: str, oldest: str = "") -> Entry:
@@ -349,5 +365,5 @@ def open_arguments(
     connection: RedisConnection, topic: Replica, count: int, position: str = ""
 ) -> tuple[object, ...]:
     """Return the arguments of the script OPEN."""
-    keys = connection.key(topic.name), connection.key(topic.name, "meta")
-    return 2, *keys, count, lifetime(topic, connection.timing), position
+    keys = connection.log_keys(topic.name)
+    return len(keys), *keys, count, lifetime(topic, connection.timing), position

@@ -26,12 +26,14 @@ from ..sizes import DEFAULT_SIZES, Sizes
 from . import at_exit, scripts
 from .channels import Channels, Feed
 from .connection import RedisConnection
+from .faults import Fault, fault_of
 from .interests import Interests
 from .outbox import CROWDED, EVENT_WEIGHT, ClosedError, Event, Mark, Outbox
 from .probe import Probe
 from .reader import Reader, entries_kept, lifetime
 from .wire import fields
 from .writer import Losses, Writer
+from .wrong_types import explained
 
 if TYPE_CHECKING:
     from ...timing import Timing
@@ -211,18 +213,23 @@ class RedisStreams(SharedLog):
 
         Raises:
             BrokerUnavailable: Redis does not reply.
+            BrokerRefused: Redis rejects the command.
         """
+        keys = self.connection.members_key(replica.name)
         if not self.connection.unavailable:
             self._interests.wait_for_presence(replica.name, self._timing.redis_timeout)
         try:
-            members = self._members_client.eval(
-                scripts.MEMBERS, 1, self.connection.key(replica.name, "members")
-            )
+            members = self._members_client.eval(scripts.MEMBERS, 1, *keys)
         except redis.RedisError as error:
-            raise BrokerUnavailable(
-                f"cannot read the members of the topic {replica.name!r} from Redis: {error}"
-            ) from error
-        return sorted({member.decode().partition("\0")[2] for member in members})
+            kind = BrokerUnavailable if fault_of(error) is Fault.OUTAGE else BrokerRefused
+            raise kind(
+                f"cannot read the members of the topic {replica.name!r}, because Redis at "
+                f"{self.connection.address} has failed: "
+                f"{explained(self._members_client, error, keys)}"
+            ) from None
+        # Another program may have added a member of another form, without a publisher.
+        names = (member.partition(b"\0") for member in members)
+        return sorted({name.decode(errors="replace") for _, separator, name in names if separator})
 
     def subscribe_pubsub(
         self, channel: str, topic: str, publish: Callable[[str | bytes], object]

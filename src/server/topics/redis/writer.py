@@ -27,6 +27,7 @@ from .interests import FollowRequest, Interests, Presence
 from .outbox import BATCH_WEIGHT, Event, Outbox
 from .reader import Reader, open_arguments, reach
 from .wire import read_snapshot
+from .wrong_types import explained
 
 if TYPE_CHECKING:
     from .connection import RedisConnection
@@ -133,7 +134,7 @@ class Writer:
                 self._reader.wake(client)
                 return
             if tasks:
-                self._tasks_done(tasks, sender.send(tasks))
+                self._run_tasks(sender, tasks)
                 self._reader.wake(client)
             events = self._outbox.batch()
             if events:
@@ -142,7 +143,7 @@ class Writer:
                 except (redis.RedisError, OSError) as error:
                     self._suspect_large(events, error)
                     raise
-                self._events_done(events, replies)
+                self._events_done(sender, events, replies)
             self._outbox.notify_room()
             succeeded()
             if not self._outbox and not interests and not self._stop.is_set():
@@ -150,21 +151,25 @@ class Writer:
                     self._wake.get(timeout=max(0.0, min(renewal, retry) - monotonic()))
             self._is_woken = False
 
-    def _tasks_done(
-        self, tasks: Iterable[FollowRequest | Presence], replies: Iterable[Any]
-    ) -> None:
-        for task, reply in zip(tasks, replies, strict=True):
+    def _run_tasks(self, sender: _Sender, tasks: Sequence[FollowRequest | Presence]) -> None:
+        for task, reply in zip(tasks, sender.send(tasks), strict=True):
             if isinstance(reply, Exception):
                 _raise_what_concerns_all(reply)
-                topic = task.topic.name if isinstance(task, FollowRequest) else task.topic
-                self._trouble.log(ERROR, "Redis rejected the topic %.100r: %s", topic, reply)
+                reason = sender.explained(reply, task)
+                if isinstance(task, FollowRequest):
+                    topic, text = task.topic.name, "Redis rejected the topic %.100r: %s"
+                else:
+                    topic, text = task.topic, "Redis rejected the members of the topic %.100r: %s"
+                self._trouble.log(ERROR, text, topic, reason)
                 self._interests.done(task, refused=True)
                 continue
             if isinstance(task, FollowRequest):
                 self._reader.begin(task, read_snapshot(reply))
             self._interests.done(task)
 
-    def _events_done(self, events: Sequence[Event], replies: Sequence[Any]) -> None:
+    def _events_done(
+        self, sender: _Sender, events: Sequence[Event], replies: Sequence[Any]
+    ) -> None:
         sent_behind = [event.before for event in events]
         waiting = set()  # the topics whose other events must be sent again
         for event, reply, before in zip(events, replies, sent_behind, strict=True):
@@ -177,7 +182,7 @@ class Writer:
                 if fault is Fault.POISON:
                     self._leave_out(event, reply)
                 else:
-                    self._refuse(event, reply)
+                    self._refuse(event, sender.explained(reply, event))
             elif reply == b"hole" and before:
                 waiting.add(topic)
                 event.before = 0
@@ -189,9 +194,9 @@ class Writer:
                 self._outbox.remove(event)
                 event.settle(Fate.ACCEPTED)
 
-    def _refuse(self, event: Event, error: Exception) -> None:
+    def _refuse(self, event: Event, reason: str) -> None:
         """Drop an event of a topic that Redis rejects; `publish` raises for a while."""
-        reason = f"Redis rejected the topic {event.topic[:100]!r}: {error}"
+        reason = f"Redis rejected the topic {event.topic[:100]!r}: {reason}"
         self._refused[event.topic] = reason, monotonic() + self._connection.timing.redis_retry_delay
         if len(self._refused) > MAX_REFUSED:
             self._refused.popitem(last=False)
@@ -257,22 +262,34 @@ class _Sender:
             pipe.execute_command(*self._command(item))
         return list(pipe.execute(raise_on_error=False))
 
+    def explained(self, error: Exception, item: FollowRequest | Presence | Event) -> str:
+        """Return the reason why Redis has rejected an item."""
+        return explained(self._client, error, self._keys(item))
+
+    def _keys(self, item: FollowRequest | Presence | Event) -> dict[str, str]:
+        """Return the keys of an item's command, and their types."""
+        connection = self._connection
+        if isinstance(item, FollowRequest):
+            return connection.log_keys(item.topic.name)
+        if isinstance(item, Presence):
+            return connection.members_key(item.topic)
+        number = connection.key(item.topic, f"by:{self._publisher}")
+        return {**connection.log_keys(item.topic), number: "string"}
+
     def _command(self, item: FollowRequest | Presence | Event) -> tuple[object, ...]:
-        key, timing = self._connection.key, self._connection.timing
+        keys, timing = self._keys(item), self._connection.timing
         if isinstance(item, FollowRequest):
             count = reach(item.topic) + 1
             return "EVALSHA", self._open, *open_arguments(self._connection, item.topic, count)
         if isinstance(item, Presence):
-            here = key(item.topic, "members")
             # The publisher's name distinguishes the members of a new process from those of a dead
             # one.
             members = [f"{self._publisher}\0{member}" for member in item.members]
             if item.present:
-                return "EVALSHA", self._join, 1, here, round(timing.presence_ttl * 1000), *members
-            return "ZREM", here, *members
-        stream = key(item.topic)
-        keys = [stream, key(item.topic, "meta"), key(item.topic, f"by:{self._publisher}")]
-        bounds = (*item.bounds, int(item.last), self._connection.channel(stream), item.lost)
+                return "EVALSHA", self._join, 1, *keys, round(timing.presence_ttl * 1000), *members
+            return "ZREM", *keys, *members
+        channel = self._connection.channel(self._connection.key(item.topic))
+        bounds = (*item.bounds, int(item.last), channel, item.lost)
         return "EVALSHA", self._publish, 3, *keys, item.number, item.before, *bounds, *item.fields
 
 
