@@ -250,6 +250,33 @@ def test_members_raises_while_redis_is_unavailable(
     assert topic.members() == []
 
 
+def test_members_include_this_process_as_soon_as_redis_returns(
+    redis_server: RedisServer, connect: Connect
+) -> None:
+    streams = connect(redis_server.url, redis_min_backoff=0.5, redis_max_backoff=0.5)
+    topic = RecordingTopic(streams).follow()
+    redis_server.kill()
+    wait_until(lambda: streams.connection.unavailable, "the outage is noticed")
+    streams.join(replica(topic.name), "ann")
+    redis_server.start()
+    assert topic.members() == ["ann"]
+
+
+def test_members_raises_if_redis_does_not_store_those_of_this_process(
+    redis_server: RedisServer, connect: Connect
+) -> None:
+    streams = connect(
+        redis_server.url, redis_min_backoff=60, redis_max_backoff=60, redis_timeout=0.2
+    )
+    topic = RecordingTopic(streams).follow()
+    redis_server.kill()
+    wait_until(lambda: streams.connection.unavailable, "the outage is noticed")
+    streams.join(replica(topic.name), "ann")
+    redis_server.start()
+    with pytest.raises(BrokerUnavailable, match=r"of this process in 0\.2 s"):
+        topic.members()
+
+
 def check_that_it_works(url: str, connect: Connect) -> None:
     here = RecordingTopic(connect(url)).follow()
     here.publish_all("hello")

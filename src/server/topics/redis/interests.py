@@ -156,10 +156,18 @@ class Interests:
             self._apply()
             return dict(self._followed)
 
-    def wait_for_presence(self, topic: str, timeout: float) -> None:
-        """Any thread: wait until Redis has the members that the topic has in this process."""
+    def wait_for_presence(self, topic: str, timeout: float) -> bool:
+        """Any thread: wait until Redis has the members that the topic has in this process.
+
+        Args:
+            topic: the name of the topic.
+            timeout: the longest time to wait, in seconds.
+
+        Returns:
+            False if Redis has not received all changes in that time.
+        """
         with self._changed:
-            self._changed.wait_for(partial(self._has_presence, topic), timeout)
+            return self._changed.wait_for(partial(self._has_presence, topic), timeout)
 
     def __bool__(self) -> bool:
         """Any thread: True if Redis has not received all changes."""

@@ -212,12 +212,22 @@ class RedisStreams(SharedLog):
         Changes in this process are included.
 
         Raises:
-            BrokerUnavailable: Redis does not reply.
+            BrokerUnavailable: Redis does not reply, or has not stored the changes in time.
             BrokerRefused: Redis rejects the command.
         """
+        if self.connection.unavailable:
+            self._read_members(replica)  # raises an error at once if Redis does not reply
+        timeout = self._timing.redis_timeout
+        if not self._interests.wait_for_presence(replica.name, timeout):
+            raise BrokerUnavailable(
+                f"cannot read the members of the topic {replica.name!r}, because Redis at "
+                f"{self.connection.address} has not stored those of this process in {timeout:g} s"
+            )
+        return self._read_members(replica)
+
+    def _read_members(self, replica: Replica) -> list[str]:
+        """Any thread: return the members of a topic that Redis has stored."""
         keys = self.connection.members_key(replica.name)
-        if not self.connection.unavailable:
-            self._interests.wait_for_presence(replica.name, self._timing.redis_timeout)
         try:
             members = self._members_client.eval(scripts.MEMBERS, 1, *keys)
         except redis.RedisError as error:
