@@ -105,7 +105,7 @@ def compiled() -> ModuleType:
     """The codec on the compiled kernels."""
     codec = load_codec(pure=False)
     if not codec.ACCELERATED:
-        missing_tool("wsframe._kernels, the compiled half of wsframe,")
+        missing_tool("wsframe._kernels (compiled with gcc and python3-dev)")
     return codec
 
 

@@ -56,7 +56,7 @@ def in_each_thread(task: Callable[[int], T]) -> list[T]:
 
 
 @pytest.mark.skipif(
-    not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="this Python has a GIL anyway"
+    not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="needs a Python without a GIL"
 )
 def test_the_import_does_not_enable_the_gil(codec: ModuleType) -> None:
     environment = {**os.environ, "WSFRAME_PURE": "0" if codec.ACCELERATED else "1"}

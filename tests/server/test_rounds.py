@@ -42,7 +42,7 @@ def functions(kernel: str) -> Any:
     try:
         return importlib.import_module("wsframe.server._rounds")
     except ImportError:
-        missing_tool("wsframe.server._rounds, the compiled functions of a round,")
+        missing_tool("wsframe.server._rounds (compiled with gcc and python3-dev)")
 
 
 @pytest.fixture(params=KERNELS)

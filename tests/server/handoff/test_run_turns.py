@@ -25,8 +25,10 @@ from wsframe.server.handoff.task import MAX_WORK_PER_TURN
 from wsframe.server.rounds import COMPILED, chosen
 from wsframe.server.sessions.generator import GeneratorSession
 
+MISSING = "wsframe.server._rounds (compiled with gcc and python3-dev) is missing"
+
 compiled = pytest.param(
-    chosen, id="compiled", marks=pytest.mark.skipif(not COMPILED, reason="no compiled rounds")
+    chosen, id="compiled", marks=pytest.mark.skipif(not COMPILED, reason=MISSING)
 )
 
 

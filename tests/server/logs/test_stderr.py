@@ -107,7 +107,9 @@ def test_a_filter_may_reject_records(device: Device, handler: DescriptorHandler)
     assert device.lines == ["public"]
 
 
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="filters return only a truth value")
+@pytest.mark.skipif(
+    sys.version_info < (3, 12), reason="needs Python 3.12: filters that return records"
+)
 def test_a_filter_may_replace_records(device: Device, handler: DescriptorHandler) -> None:
     def replace(record: logging.LogRecord) -> Any:
         return logging.makeLogRecord({**record.__dict__, "msg": "replaced"})

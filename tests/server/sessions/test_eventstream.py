@@ -287,7 +287,7 @@ def test_an_item_that_is_still_queued_at_a_stop_arrives(
     stream.expect_end()
 
 
-@pytest.mark.skipif(not hasattr(queue, "ShutDown"), reason="no queue can be shut down")
+@pytest.mark.skipif(not hasattr(queue, "ShutDown"), reason="needs Python 3.13: Queue.shutdown")
 @pytest.mark.parametrize("immediate", [False, True])
 def test_a_queue_that_is_shut_down_does_not_delay_a_stop(
     serve: Serve, clients: Clients, immediate: bool

@@ -273,7 +273,7 @@ def test_a_wait_may_have_a_timeout(
     log.expect("the handler of /news failed")
 
 
-@pytest.mark.skipif(not hasattr(Queue, "shutdown"), reason="no queue can be shut down")
+@pytest.mark.skipif(not hasattr(Queue, "shutdown"), reason="needs Python 3.13: Queue.shutdown")
 def test_a_queue_that_is_shut_down_ends_the_wait(
     serve: Serve, clients: Clients, log: ServerLog
 ) -> None:
