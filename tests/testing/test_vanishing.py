@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,14 +10,12 @@ import pytest
 
 from tests.support.certificates import Certificates
 from tests.support.clients import can_vanish
-from tests.support.handlers import websocket_app
+from tests.support.handlers import MessageGenerator, websocket_app
 from tests.support.inspection import peers_of, socket_of
 from wsframe import ConnectionClosed
 from wsframe.progress import unacknowledged
 from wsframe.server import App, WebSocket
 from wsframe.testing import Client, ManualClock, ServeApp, silence, wait_until
-
-PINGS = {"ping_interval": 20.0, "ping_timeout": 20.0}
 
 
 @pytest.fixture
@@ -31,7 +28,7 @@ def ends() -> list[int]:
 def app(ends: list[int]) -> App:
     """An app whose handler echoes messages, until its connection ends."""
 
-    def handler(ws: WebSocket) -> Iterator[None]:
+    def handler(ws: WebSocket) -> MessageGenerator:
         try:
             while True:
                 message = yield
@@ -53,7 +50,9 @@ def test_only_the_ping_timeout_ends_the_connection(
     secured: bool,
 ) -> None:
     context = certificates.server if secured else None
-    server = serve_app(app, clock=manual_clock, ssl_context=context, **PINGS)
+    server = serve_app(
+        app, clock=manual_clock, ssl_context=context, ping_interval=20, ping_timeout=20
+    )
     client = server.websocket("/echo", tls=certificates.client if secured else None)
     client.vanish()
     server.pass_time(19)
