@@ -36,13 +36,13 @@ def test_a_member_receives_what_another_one_writes(serve_app: ServeApp) -> None:
     assert heard(ann) == ("message", {"name": "bob", "text": "hello"})
 
 
-def test_a_member_that_vanishes_leaves_the_room(serve_app: ServeApp) -> None:
+def test_a_member_whose_browser_crashes_leaves_the_room(serve_app: ServeApp) -> None:
     server = serve_app(chat.app)
     ann = join(server, "hall", "ann")
     assert heard(ann) == ("members", ["ann"])
     bob = join(server, "hall", "bob")
     assert heard(ann) == ("members", ["ann", "bob"])
-    bob.reset()  # its computer has crashed
+    bob.reset()  # a reset, without a close frame
     assert heard(ann) == ("members", ["ann"])
 
 

@@ -162,7 +162,7 @@ def test_a_client_may_disconnect_before_its_request_is_complete(data: bytes) -> 
     play(script)
 
 
-def test_a_client_may_vanish() -> None:
+def test_a_client_may_reset_the_connection() -> None:
     async def script(client: Client) -> None:
         await client.upgrade()
         client.writer.write(client.codec.encode(bytes(100_000)))

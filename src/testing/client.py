@@ -21,6 +21,7 @@ from typing import TypeVar
 from wsframe import HandshakeError
 from wsframe.closing import Closing
 
+from .silence import accept_received, discard_received
 from .waiting import TIMEOUT
 
 END_OF_HEAD = b"\r\n\r\n"
@@ -28,6 +29,8 @@ BLOCK = 1 << 16  # the maximum number of bytes of one read
 WITHOUT_BODY = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
 # The pause between two bytes, in seconds, so that the server reads each byte alone.
 PAUSE = 0.0002
+# The values of SO_LINGER: ``close`` resets the connection, or sends the unsent data and a FIN.
+RESET, LINGER = struct.pack("ii", 1, 0), struct.pack("ii", 0, 0)
 
 T = TypeVar("T")
 
@@ -257,11 +260,18 @@ class Client(Closing):
 
     def receive_available(self) -> None:
         """Receive data without waiting; close the socket if the server has closed its side."""
+        if self._receive_arrived():
+            with suppress(OSError):  # the connection has ended already
+                self.half_close()
+
+    def _receive_arrived(self) -> bool:
+        """Receive data without waiting; return True if the server has closed its side."""
         # An OSError means that no more data has arrived, or that the connection is already closed.
         with suppress(OSError), self.timeout(0.0):
             while data := self.sock.recv(BLOCK):
                 self._received += data
-            self.half_close()
+            return True
+        return False
 
     def half_close(self) -> None:
         """Shut down the sending side of the connection (FIN)."""
@@ -269,8 +279,42 @@ class Client(Closing):
 
     def reset(self) -> None:
         """Abort the connection with a reset (RST), without a close frame."""
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         self.sock.close()
+
+    def vanish(self) -> None:
+        """Receive and acknowledge nothing more, and send no FIN and no RST, as after a power loss.
+
+        The data that has arrived until now is received and acknowledged first.
+
+        A server notices only that its data is not acknowledged. With a :class:`ManualClock` no test
+        waits for that::
+
+            server = AppServer(app, clock=ManualClock(), ping_interval=20, ping_timeout=20)
+            client = server.websocket("/echo")
+            client.vanish()
+            server.pass_time(60)
+            assert server.connections == 0
+
+        The client must not send until :meth:`reappear`. If it is closed before, the close resets
+        the connection.
+
+        Raises:
+            NotImplementedError: the connection is not a TCP connection, or this system is not
+                Linux.
+        """
+        self._receive_arrived()  # a system may delay the acknowledgement of unread data
+        discard_received(self.sock)
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+
+    def reappear(self) -> None:
+        """Undo :meth:`vanish`, as after an interruption of the network.
+
+        The client receives the data that the server has sent meanwhile. The system of the server
+        repeats it in real time, at growing intervals.
+        """
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER)
+        accept_received(self.sock)
 
     def close(self) -> None:
         """Close the socket, without a close frame; closing twice does nothing."""

@@ -200,7 +200,16 @@ class AppServer(LocalServer):
 
 
 class Stoppable(Protocol):
-    """The interface of a ``Live``, whose connections were taken over from a WSGI server."""
+    """The interface of a ``Live``, whose connections were taken over from a WSGI server.
+
+    Example::
+
+        def close_all(live: Stoppable) -> None:
+            live.stop(drain=0.0)
+            live.reopen()
+
+        close_all(Live())
+    """
 
     def stop(self, drain: float | None = None) -> None:
         """Close all connections, and accept no new ones."""
@@ -258,7 +267,15 @@ class WSGIAppServer(LocalServer):
 
 
 class ServeApp(Protocol):
-    """Serve an app until the end of the test; the type of the fixture ``serve_app``."""
+    """Serve an app until the end of the test; the type of the fixture ``serve_app``.
+
+    Example::
+
+        def test_the_echo(serve_app: ServeApp) -> None:
+            client = serve_app(app).websocket("/echo")
+            client.send_messages("hello")
+            assert client.expect(1) == ["hello"]
+    """
 
     def __call__(
         self,
@@ -273,7 +290,16 @@ class ServeApp(Protocol):
 
 
 class ServeWSGI(Protocol):
-    """Serve a WSGI application until the end of the test; the type of ``serve_wsgi``."""
+    """Serve a WSGI application until the end of the test; the type of ``serve_wsgi``.
+
+    Example::
+
+        def test_the_echo(serve_wsgi: ServeWSGI) -> None:
+            live = Live()
+            client = serve_wsgi(live.websocket(handler), live).websocket("/")
+            client.send_messages("hello")
+            assert client.expect(1) == ["hello"]
+    """
 
     def __call__(
         self, application: Callable[..., Any], live: Stoppable | None = ...

@@ -1,4 +1,4 @@
-"""Clients that read slowly, not at all, or that vanish."""
+"""Clients that read slowly, not at all, or that disconnect."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_a_stream_ends_in_order_for_a_client_that_reads_slowly(
 
 
 @pytest.mark.parametrize("reset", [True, False])
-def test_a_client_that_vanishes_leaves_nothing_behind(
+def test_a_client_that_disconnects_leaves_nothing_behind(
     topics: Topics, serve: StartUvicorn, connect: Open, reset: bool
 ) -> None:
     topic = topics.topic("news", max_bytes=8 << 20)

@@ -10,7 +10,7 @@ import pytest
 
 from tests.cli.conftest import Run
 from wsframe.cli.bench import command
-from wsframe.cli.bench.codecs import TASKS, Codec, Decoding, Encoding, installed
+from wsframe.cli.bench.codecs import PEERS, TASKS, Codec, Decoding, Encoding, installed
 from wsframe.cli.program import version
 
 QUICK = ("--rounds", 1, "--slice", 0.0001)
@@ -19,10 +19,12 @@ QUICK = ("--rounds", 1, "--slice", 0.0001)
 def test_the_output_is_one_block_with_the_machine_and_a_table(run: Run) -> None:
     ran = run("bench", *QUICK)
     assert ran.code == 0
-    first, machine, unit, empty, head, line, *rows = ran.out
+    first, machine, unit, peers, empty, head, line, *rows = ran.out
     assert first == version()
     assert machine.endswith(f"{os.cpu_count()} cores")
     assert unit.startswith("nanoseconds for a frame")
+    assert "websockets and wsproto" in peers
+    assert "aiohttp and picows" in peers
     assert empty == ""
     names = head.strip("| ").split(" | ")
     assert names[0] == "wsframe"
@@ -80,3 +82,7 @@ def test_the_processor_is_named_without_its_list(
     monkeypatch.setattr("platform.processor", lambda: "a processor")
     monkeypatch.setattr(command, "installed", list)
     assert run("bench", *QUICK).out[1].startswith("a processor, ")
+
+
+def test_the_help_names_the_peers(run: Run) -> None:
+    assert PEERS in " ".join(" ".join(run("bench", "--help").out).split())

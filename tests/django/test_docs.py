@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.test.client import Client as DjangoClient
 
 import wsframe.django
 from tests.support.clients import Client, StreamClient, WebSocketClient, upgrade
@@ -29,7 +30,7 @@ def run(*numbers: int) -> dict[str, Any]:
 @pytest.fixture
 def names(database: object) -> Iterator[dict[str, Any]]:
     """The names of the blocks that make a project, except its settings."""
-    names = run(0, 1, 2, 4)
+    names = run(0, 1, 2, 3, 5)
     yield names
     names["live"].stop()
 
@@ -66,8 +67,30 @@ def test_the_views_check_the_request(
     stream.close()
 
 
+def test_a_visitor_who_logs_out_loses_all_connections(
+    names: dict[str, Any], serve: Serve, user: Any
+) -> None:
+    port = serve(names["urlpatterns"])
+    ann, other = DjangoClient(), DjangoClient()
+    other_user = type(user)._default_manager.create_user("other")
+    ann.force_login(user)
+    other.force_login(other_user)
+    streams = []
+    for visitor in (ann, ann, other):
+        session = "Cookie", f"sessionid={visitor.cookies['sessionid'].value}"
+        streams.append(StreamClient(port, "/updates/", session))
+        streams[-1].read_opening()
+    ann.logout()
+    for stream in streams[:2]:
+        stream.expect_end()
+    names["live"].topic("news").publish("for the others")
+    assert streams[2].expect(1) == ["for the others"]
+    streams[2].close()
+    other_user.delete()
+
+
 def test_the_settings_are_valid(make_live: MakeLive) -> None:
-    settings = run(3)
+    settings = run(4)
     with site([], WSFRAME={**settings["WSFRAME"], "redis": None}):
         make_live()
     assert settings["WSFRAME"]["redis"].startswith("redis://")
@@ -84,7 +107,7 @@ def test_the_options_of_the_handler_are_valid(names: dict[str, Any], serve: Serv
 
 
 def test_the_tests_of_the_page_pass(names: dict[str, Any], database: object) -> None:
-    case = run(5)["RoomTest"]
+    case = run(6)["RoomTest"]
     result = unittest.TestResult()
     with site(names["urlpatterns"]):
         unittest.defaultTestLoader.loadTestsFromTestCase(case).run(result)
@@ -110,4 +133,4 @@ def test_every_public_class_has_a_correct_example(database: object) -> None:
 
 
 def test_every_block_of_the_page_is_tested() -> None:
-    assert len(BLOCKS) == 6
+    assert len(BLOCKS) == 7

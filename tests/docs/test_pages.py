@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections import Counter
 from pathlib import Path
@@ -54,3 +55,17 @@ def test_included_files_exist() -> None:
 
 def test_every_block_of_code_has_a_language_that_is_tested() -> None:
     assert [str(block) for block in blocks() if block.language not in TESTED | UNTESTED] == []
+
+
+def is_python(code: str) -> bool:
+    """Return True if a block without a tested language is Python, or a part of a program in it."""
+    try:
+        ast.parse(code)
+    except SyntaxError:
+        return False
+    return True
+
+
+def test_no_python_is_labelled_as_text() -> None:
+    """Otherwise no test would run it."""
+    assert [str(block) for block in blocks("", "text") if is_python(block.code)] == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
+from tests.support import flask_login
 from tests.support.pages import DOCS, ROOT, blocks
 
 # tests/django runs the blocks of the first page in a project, and other tests those of the others.
@@ -48,7 +50,8 @@ def run(page: Path) -> dict[str, Any]:
     sorted({block.page for block in blocks("python")} - ELSEWHERE),
     ids=lambda page: page.stem,
 )
-def test_the_blocks_of_a_page_run_in_order(page: Path) -> None:
+def test_the_blocks_of_a_page_run_in_order(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "flask_login", flask_login)
     with signals_restored():
         for value in run(page).values():
             if isinstance(value, Flask) and "wsframe" in value.extensions:

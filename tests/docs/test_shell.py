@@ -12,13 +12,14 @@ import tomllib
 from contextlib import redirect_stdout, suppress
 from functools import cache
 
-from tests.support.pages import ROOT, Block, blocks
+from tests.support.pages import PAGES, ROOT, Block, blocks
 from tests.support.tools import missing_tool
 from wsframe.cli import main
 from wsframe.cli.program import COMMANDS
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 EXTRAS = PROJECT["project"]["optional-dependencies"]
+GROUPS = PROJECT["dependency-groups"]
 TARGETS = re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
 # A word that ends a command.
 END = re.compile(r"[;&|<>()]+|\|\||&&")
@@ -116,6 +117,13 @@ def test_commands_and_options_of_the_project_exist() -> None:
         if (found := fault(words))
     ]
     assert faults == []
+
+
+def test_extras_and_dependency_groups_of_the_text_exist() -> None:
+    text = "\n".join(page.read_text("utf-8") for page in PAGES)
+    extras = [name for names in re.findall(r"extra `(.+?)`|`(\S+?)` extra", text) for name in names]
+    assert {name for name in extras if name} - {*EXTRAS} == set()
+    assert {*re.findall(r"dependency group `(.+?)`", text)} - {*GROUPS} == set()
 
 
 def test_wrong_commands_are_found() -> None:

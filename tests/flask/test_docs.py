@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from flask import Flask
 
+from tests.support import flask_login
 from tests.support.clients import (
     Client,
     StreamClient,
@@ -20,27 +22,40 @@ from tests.support.clients import (
 from tests.support.pages import DOCS, blocks
 from tests.support.waiting import wait_until
 from tests.wsgi import running
+from wsframe import HandshakeError
 
 BLOCKS = blocks("python", pages=(DOCS / "flask.md",))
 
 
-Block = Callable[[int], dict[str, Any]]
+Block = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture
-def block() -> Iterator[Block]:
-    """Run a block, and return what it defines."""
+def block(monkeypatch: pytest.MonkeyPatch) -> Iterator[Block]:
+    """Run blocks, one after another, and return what they define."""
     apps: list[Flask] = []
+    monkeypatch.setitem(sys.modules, "flask_login", flask_login)
 
-    def run(number: int) -> dict[str, Any]:
+    def run(*numbers: int) -> dict[str, Any]:
         names: dict[str, Any] = {"__name__": "page"}
-        BLOCKS[number].run(names)
+        for number in numbers:
+            BLOCKS[number].run(names)
         apps.extend(value for value in names.values() if isinstance(value, Flask))
         return names
 
     yield run
     for app in apps:
         app.extensions["wsframe"].stop(0)
+
+
+def session_cookie(app: Flask, key: str, value: str) -> tuple[str, str]:
+    """Return the header of a visitor whose session has this value."""
+    visitor = app.test_client()
+    with visitor.session_transaction() as session:
+        session[key] = value
+    cookie = visitor.get_cookie("session")
+    assert cookie is not None
+    return "Cookie", f"session={cookie.value}"
 
 
 def test_a_view_returns_a_topic_or_a_websocket(block: Block) -> None:
@@ -66,15 +81,35 @@ def test_a_view_returns_a_topic_or_a_websocket(block: Block) -> None:
         client.leave()
 
 
+def test_a_visitor_who_logs_out_loses_all_connections(block: Block) -> None:
+    names = block(0, 1)
+    app, news = names["app"], names["news"]
+    cookies = {name: session_cookie(app, flask_login.USER, name) for name in ("ann", "bob")}
+    with running.werkzeug_server(app) as port:
+        with pytest.raises(HandshakeError) as caught:
+            StreamClient(port, "/updates")
+        assert caught.value.status == 401
+        streams = [StreamClient(port, "/updates", cookies[name]) for name in ("ann", "ann", "bob")]
+        for stream in streams:
+            stream.read_opening()
+        page = Client(port)
+        page.send(get("/logout", cookies["ann"], ("Connection", "close"), method="POST"))
+        response = parse_response(page.read_to_end())
+        page.close()
+        assert (response.status, response.headers["Location"]) == (302, "/")
+        assert "session=;" in response.headers["Set-Cookie"]  # the session has ended, too
+        for stream in streams[:2]:
+            stream.expect_end()
+        news.publish("for the others")
+        assert streams[2].expect(1) == ["for the others"]
+        streams[2].close()
+
+
 def test_a_new_client_receives_the_history_and_the_members(block: Block) -> None:
-    names = block(1)
+    names = block(2)
     app, live = names["app"], names["live"]
     live.topic("news").publish("old")
-    with app.test_client() as visitor:
-        with visitor.session_transaction() as session:
-            session["name"] = "ann"
-        cookie = visitor.get_cookie("session")
-    assert cookie is not None
+    session = session_cookie(app, "name", "ann")
     with running.werkzeug_server(app) as port:
         stream = StreamClient(port, "/news")
         assert stream.expect(1) == ["old"]
@@ -83,7 +118,6 @@ def test_a_new_client_receives_the_history_and_the_members(block: Block) -> None
         page.send(upgrade("/rooms/tea"))
         assert parse_response(page.read_to_end()).status == 401
         page.close()
-        session = ("Cookie", f"session={cookie.value}")
         client = WebSocketClient(port, "/rooms/tea", session)
         client.send_messages("hello")
         _, members, hello = (json.loads(str(text)) for text in client.expect(3))
@@ -98,7 +132,7 @@ def test_a_new_client_receives_the_history_and_the_members(block: Block) -> None
 
 
 def test_the_context_ends_while_a_handler_waits(block: Block) -> None:
-    names = block(2)
+    names = block(3)
     with running.werkzeug_server(names["app"]) as port:
         stream = StreamClient(port, "/jobs/7")
         assert stream.expect(1) == ['{"name": "report", "path": "/jobs/7"}']
@@ -112,7 +146,7 @@ def test_an_application_factory_configures_the_live(
     block: Block, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FLASK_WSFRAME_RETRY", "3")
-    names = block(3)
+    names = block(4)
     assert isinstance(names["create_app"](), Flask)
     app = names["create_app"]()
     assert app.config["WSFRAME_RETRY"] == 3
@@ -120,11 +154,11 @@ def test_an_application_factory_configures_the_live(
 
 
 def test_a_test_opens_a_websocket(block: Block) -> None:
-    app = block(5)["app"]
-    call = block(4)["call"]
+    app = block(6)["app"]
+    call = block(5)["call"]
     for message in ("hello", "again"):
         assert call(app, "/echo", message, ("Sec-WebSocket-Protocol", "chat")) == message
 
 
 def test_all_blocks_are_tested() -> None:
-    assert len(BLOCKS) == 6
+    assert len(BLOCKS) == 7

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+
+import pytest
+
 from wsframe import Opcode, encode_frame
 from wsframe.testing import Client, Clients, Response, StreamClient, WebSocketClient
 from wsframe.testing.client import END_OF_HEAD, parse_response
@@ -17,12 +21,18 @@ __all__ = [
     "Response",
     "StreamClient",
     "WebSocketClient",
+    "can_vanish",
     "get",
     "head",
     "masked",
     "parse_response",
     "upgrade",
 ]
+
+# Marks tests with Client.vanish().
+can_vanish = pytest.mark.skipif(
+    sys.platform != "linux", reason="only Linux discards what a socket receives"
+)
 
 
 def masked(opcode: Opcode, payload: bytes | str, *, fin: bool = True) -> bytes:

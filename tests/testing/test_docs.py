@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.clients import can_vanish
 from tests.support.pages import DOCS, ROOT, blocks
 from tests.support.processes import run
 from wsframe.testing import TIMEOUT
@@ -28,7 +29,12 @@ def names() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "name", [name for block in BLOCKS for name in re.findall(r"def (test_\w+)", block.code)]
+    "name",
+    [
+        pytest.param(name, marks=can_vanish if "vanishes" in name else ())
+        for block in BLOCKS
+        for name in re.findall(r"def (test_\w+)", block.code)
+    ],
 )
 def test_a_test_of_the_page_passes(
     name: str, names: dict[str, Any], request: pytest.FixtureRequest

@@ -110,7 +110,7 @@ def test_clients_are_refused_while_the_server_is_stopped(serve_app: ServeApp) ->
         server.start()
 
 
-def test_a_handler_sees_that_its_client_vanishes(serve_app: ServeApp) -> None:
+def test_a_handler_sees_that_its_client_has_reset_the_connection(serve_app: ServeApp) -> None:
     ended = threading.Event()
 
     def handler(ws: WebSocket) -> None:

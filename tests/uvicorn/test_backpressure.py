@@ -1,4 +1,4 @@
-"""Slow clients, busy applications, and clients that vanish."""
+"""Slow clients, busy applications, and clients that disconnect."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_the_application_waits_while_the_client_reads_nothing(
     assert client.expect_close() == Close(1000)
 
 
-def test_a_client_that_vanishes_ends_a_send_that_waits(serve: Serve, clients: Clients) -> None:
+def test_a_reset_ends_a_send_that_waits(serve: Serve, clients: Clients) -> None:
     ended = Gate()
     sent = 0
 
@@ -211,7 +211,7 @@ def test_pings_are_answered_while_the_application_is_busy_for_long(
     assert client.next_event() == "fourth"
 
 
-def test_a_client_that_vanishes_is_noticed_while_the_application_is_busy(
+def test_a_client_that_disconnects_is_noticed_while_the_application_is_busy(
     serve: Serve, clients: Clients
 ) -> None:
     app = Busy()

@@ -15,7 +15,7 @@ from ..exits import Exit
 from ..parsers import command_parser
 from ..printing import write
 from ..program import version
-from .codecs import TASKS, Calls, Codec, Task, installed
+from .codecs import PEERS, TASKS, Calls, Codec, Task, installed
 
 EXAMPLES = """\
 examples:
@@ -28,9 +28,9 @@ def main(arguments: Sequence[str], prog: str) -> int:
     """Measure, and print the result; return the exit code."""
     parser = command_parser(
         prog,
-        "Measure how long the codec takes for one frame on this machine, beside websockets and "
-        "wsproto if they are installed. Every result is checked before it is timed. The output is "
-        "a table in Markdown, which can be pasted into an issue.",
+        "Measure how long the codec takes for one frame on this machine, beside the peers that are "
+        f"installed. {PEERS} Every result is checked before it is timed. The output is a table in "
+        "Markdown, which can be pasted into an issue.",
         EXAMPLES,
     )
     parser.add_argument(
@@ -66,6 +66,7 @@ def report(codecs: Sequence[Codec], rounds: int, share: float) -> Iterator[str]:
     yield version()
     yield f"{_processor()}, {platform.machine()}, {os.cpu_count()} cores"
     yield f"nanoseconds for a frame, medians of {rounds} rounds in which the columns take turns"
+    yield PEERS
     yield ""
     yield f"| | {' | '.join(codec.name for codec in codecs)} |"
     yield f"|---|{'---:|' * len(codecs)}"

@@ -213,7 +213,7 @@ def leave(clients: Clients, server: Server, target: str) -> None:
     clients.websocket(server, target, FAT).leave()
 
 
-def vanish(clients: Clients, server: Server, target: str) -> None:
+def reset(clients: Clients, server: Server, target: str) -> None:
     client = clients.connect(server)
     client.send(upgrade(target, FAT) if target != "/topic" else get(target, FAT))
     client.read_until(b"\r\n\r\n")
@@ -253,12 +253,12 @@ LEAVING: dict[str, tuple[Callable[[Clients, Server, str], None], str]] = {
     "refused by the hook": (ask_fat, "/forbidden"),
     "refused by an error that is raised again": (ask_fat, "/same"),
     "generator": (leave, "/generator/x"),
-    "generator, reset": (vanish, "/generator/x"),
+    "generator, reset": (reset, "/generator/x"),
     "function": (leave, "/function"),
-    "function, reset": (vanish, "/function"),
+    "function, reset": (reset, "/function"),
     "stream of a function": (ask_fat, "/stream"),
     "stream of a generator": (ask_fat, "/events"),
-    "stream of a topic": (vanish, "/topic"),
+    "stream of a topic": (reset, "/topic"),
 }
 
 

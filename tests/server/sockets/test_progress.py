@@ -21,11 +21,10 @@ from tests.server.sockets.slow_clients import (
     everything,
 )
 from tests.support.certificates import Certificates
-from tests.support.clients import END_OF_HEAD, Clients, WebSocketClient, get, masked
+from tests.support.clients import END_OF_HEAD, Clients, WebSocketClient, can_vanish, get, masked
 from tests.support.handlers import STEP
 from tests.support.log import ServerLog
 from tests.support.serving import Serve
-from tests.support.vanishing_peer import VanishingPeer
 from tests.support.waiting import wait_until
 from wsframe import Close, Opcode, Ping
 from wsframe.progress import ACKNOWLEDGED_INTERVALS
@@ -115,19 +114,19 @@ def test_a_client_of_a_unix_socket_is_served_as_long_as_it_reads(
         log.expect("(send_timeout)", logging.WARNING)
 
 
+@can_vanish
 @pytest.mark.parametrize("path", ["/echo", "/silent"])
 def test_a_vanished_client_is_disconnected_in_time(
-    serve: Serve, clients: Clients, monkeypatch: pytest.MonkeyPatch, log: ServerLog, path: str
+    serve: Serve, clients: Clients, log: ServerLog, path: str
 ) -> None:
     """It does not acknowledge the ping or the comment that it is sent while it is silent."""
-    vanishing = VanishingPeer(monkeypatch)
     scene = Scene(serve)
     if path == "/echo":
-        clients.websocket(scene.server, path, answer_pings=False)
+        clients.websocket(scene.server, path).vanish()
     else:
-        clients.stream(scene.server, path).read_opening()
-    scene.pass_time(1)
-    vanishing.vanish(scene.peers[0])
+        stream = clients.stream(scene.server, path)
+        stream.read_opening()
+        stream.vanish()
     scene.expect_end(60)
     if path == "/silent":
         log.expect("(send_timeout)", logging.WARNING)
@@ -174,22 +173,23 @@ def test_a_client_that_only_acknowledges_is_pinged_at_intervals(
     assert events[-1].code == 1011
 
 
+@can_vanish
 def test_the_ping_timeout_starts_when_the_ping_is_acknowledged(
-    serve: Serve, clients: Clients, monkeypatch: pytest.MonkeyPatch
+    serve: Serve, clients: Clients
 ) -> None:
-    vanishing = VanishingPeer(monkeypatch)
     scene = Scene(serve, ping_timeout=10, send_timeout=600)
     client = clients.websocket(scene.server, "/echo", answer_pings=False)
     (peer,) = scene.peers
     scene.pass_time(DEFAULT.ping_interval - 1)
-    vanishing.vanish(peer)
+    client.vanish()
     before = peer.bytes_out
     while peer.bytes_out == before:
         scene.pass_time(STEP)
     scene.pass_time(8)
-    vanishing.vanish(peer)  # the ping arrives after all
-    scene.pass_time(8)
+    client.reappear()
     assert client.next_event() == Ping(b"")
+    scene.until_acknowledged()
+    scene.pass_time(8)
     assert not scene.is_over()
     scene.pass_time(8)
     assert client.next_event() == Close(1011, "no pong within 10 s (ping_timeout)")
