@@ -40,10 +40,6 @@ http {{
     fastcgi_temp_path {directory}/fastcgi;
     uwsgi_temp_path {directory}/uwsgi;
     scgi_temp_path {directory}/scgi;
-    map $http_upgrade $connection_upgrade {{
-        "" "";
-        default upgrade;
-    }}
     upstream backend {{
         server {backend};
         keepalive 4;
@@ -55,7 +51,7 @@ http {{
             proxy_http_version 1.1;
             proxy_set_header Host $http_host;
             proxy_set_header Upgrade $http_upgrade;
-            proxy_set_header Connection $connection_upgrade;
+            proxy_set_header Connection $http_connection;
             proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
             proxy_set_header X-Forwarded-Proto $scheme;
             uwsgi_param REQUEST_METHOD $request_method;

@@ -19,6 +19,7 @@ from tests.support.processes import run
 from tests.support.proxies import Proxy, caddy, caddy_proxy, haproxy_with, nginx_with
 from tests.support.serving import serve
 from tests.support.tools import missing_tool
+from wsframe import nginx
 from wsframe.cli.options import PREFIX, SETTINGS, argument_parser
 from wsframe.cli.sources import resolve
 from wsframe.server import App, WebSocket
@@ -87,7 +88,9 @@ def test_nginx_is_a_proxy_of_the_server(
         "/etc/ssl/shop": str(tmp_path),
         "443": "127.0.0.1:{port}",
     }
-    with nginx_with(template("nginx.conf", replacements)) as proxy:
+    text = template("nginx.conf", replacements)
+    assert {*nginx.UPGRADE, nginx.HOST} <= {line.strip() for line in text.splitlines()}
+    with nginx_with(text) as proxy:
         check_proxy(proxy, certificates)
 
 

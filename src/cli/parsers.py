@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import textwrap
 
+from .program import version
+
 
 def command_parser(
     prog: str,
@@ -12,7 +14,7 @@ def command_parser(
     *sections: str,
     kind: type[argparse.ArgumentParser] = argparse.ArgumentParser,
 ) -> argparse.ArgumentParser:
-    """Return a parser without options.
+    """Return a parser with the options --help and --version only.
 
     Args:
         prog: the name of the program and the command.
@@ -20,9 +22,17 @@ def command_parser(
         *sections: texts for the end of the help, printed as they are; ``%(prog)s`` is replaced.
         kind: the class of the parser.
     """
-    return kind(
+    parser = kind(
         prog=prog,
         description=textwrap.fill(description, 80),
         epilog="\n".join(sections),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument(
+        "-V",
+        "--version",
+        action="version",
+        version=version(),
+        help="print the version of wsframe, its kernels and Python, and exit",
+    )
+    return parser

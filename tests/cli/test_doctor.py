@@ -141,7 +141,8 @@ FORBIDDEN = [answer(403, body=b"not you")] * 3
         ),
         ([answer(421)], "setting hosts of the server (--hosts)"),
         ([answer(502, body=b"<html>")], "The server answered 502 Bad Gateway\n"),
-        ([answer(502, ("Server", "nginx"))], "proxy_pass http://unix:PATH;"),
+        ([answer(502, ("Server", "nginx"))], "or proxy_pass http://unix:SOCKET;"),
+        ([answer(500)], "The server refused the upgrade: The server answered 500"),
         ([reset], "The upgrade failed: "),
         (
             [answer(200, ("Content-Type", STREAM))],
@@ -150,7 +151,7 @@ FORBIDDEN = [answer(403, body=b"not you")] * 3
         ([answer(302, ("Location", "/login"))], "The URL redirects to /login"),
         ([down], "Cloudflare: 520 to 526: check the origin server"),
         ([answer(426, ("Server", "cloudflare"))], "Cloudflare: Network > WebSockets: on"),
-        ([answer(426, ("Via", "1.1 Caddy"))], "Caddy:      remove header_up for Upgrade"),
+        ([answer(426, ("Via", "1.1 Caddy"))], "Caddy:      remove header_up and request_header"),
     ],
 )
 def test_refused_upgrades_are_explained(
@@ -161,9 +162,14 @@ def test_refused_upgrades_are_explained(
     assert code == 1
 
 
+def test_an_error_of_the_application_has_no_remedy_of_a_proxy(examine: Examine) -> None:
+    _, report = examine("ws", answer(500, ("Server", "nginx")))
+    assert "nginx:" not in report
+
+
 def test_a_ping_without_an_answer_is_a_problem(examine: Examine) -> None:
     code, report = examine("ws", silent, answer(403), timeout=0.2)
-    assert "A ping is not answered." in report
+    assert "A ping is not answered: " in report
     assert code == 1
 
 
@@ -200,7 +206,7 @@ def test_a_close_frame_of_the_server_is_no_problem(examine: Examine) -> None:
         (
             [open_stream(b"", ("Content-Encoding", "gzip")), answer(403)],
             1,
-            "gzip_types ...;",
+            "gzip off;",
         ),
         (
             [stream(b"", ("Content-Length", "9")), answer(403)],

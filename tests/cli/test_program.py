@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -41,6 +42,32 @@ def test_the_version_names_the_kernels_and_the_python(run: Run, option: str) -> 
     (line,) = run(option).out
     assert line.startswith(f"wsframe {__version__}, kernels: {INSTRUCTION_SET}, ")
     assert ".".join(map(str, sys.version_info[:3])) in line
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("option", ["--version", "-V"])
+def test_every_command_prints_the_version_of_the_program(run: Run, name: str, option: str) -> None:
+    ran = run(name, option)
+    assert (ran.code, ran.out) == (0, run("--version").out)
+
+
+@pytest.mark.slow
+def test_the_server_prints_the_version_of_the_program(run: Run) -> None:
+    ran = run_process([sys.executable, "-m", "wsframe.server", "--version"])
+    assert (ran.returncode, ran.stdout.splitlines()) == (0, run("--version").out)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_no_example_has_a_secret_in_its_arguments(run: Run, name: str) -> None:
+    text = "\n".join(run(name, "--help").out).partition("examples:")[2]
+    assert not re.search("authorization|cookie|password|token", text, re.IGNORECASE)
+
+
+@pytest.mark.parametrize("name", ["connect", "events", "doctor"])
+def test_the_help_of_requests_names_files_for_headers(run: Run, name: str) -> None:
+    text = " ".join(" ".join(run(name, "--help").out).split())
+    assert "@FILE reads headers from a file" in text
+    assert "-H @secrets" in text
 
 
 def test_no_command_is_answered_with_the_help(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

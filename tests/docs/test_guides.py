@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import threading
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from tests.support.pages import DOCS, blocks
 from tests.support.proxies import nginx_with
 from tests.support.redis_server import RedisServer
 from tests.wsgi.running import werkzeug_server
+from wsframe import nginx
 from wsframe.server import App, Tickets, WebSocket
 from wsframe.testing import AppServer, WebSocketClient
 from wsframe.testing.requests import upgrade
@@ -146,6 +146,10 @@ def test_a_renewed_certificate_is_loaded(tmp_path: Path, certificates: Certifica
     assert loaded == [(cert, key)]
 
 
+def directives(configuration: str) -> set[str]:
+    return {line.strip() for line in configuration.splitlines()}
+
+
 def test_nginx_passes_on_websockets() -> None:
     """Of the configurations in the pages; those of deploy/ have tests of their own."""
     app = App()
@@ -156,10 +160,10 @@ def test_nginx_passes_on_websockets() -> None:
 
     with AppServer(app, trusted_proxies=["127.0.0.1"]) as server:
         for block in blocks("nginx"):
-            maps, location = re.match(r"((?:map .*?\n}\n)*)(.*)", block.code, re.DOTALL).groups()  # type: ignore[union-attr]
+            assert {*nginx.UPGRADE, nginx.HOST} <= directives(block.code)
             http = (
-                f"upstream backend {{ server 127.0.0.1:{server.port}; }}\n{maps}"
-                f"server {{ listen 127.0.0.1:{{port}}; {location} }}"
+                f"upstream backend {{ server 127.0.0.1:{server.port}; }}\n"
+                f"server {{ listen 127.0.0.1:{{port}}; {block.code} }}"
             )
             with nginx_with(http) as proxy:
                 client = WebSocketClient(proxy.port, "/")

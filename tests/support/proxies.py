@@ -34,7 +34,6 @@ http {{
 """
 
 NGINX_SERVER = """
-    {upstream}
     server {{
         listen 127.0.0.1:{port}{tls};
         {server}
@@ -49,8 +48,10 @@ CADDY = """
     admin off
     auto_https off
     storage file_system {directory}/storage
+    grace_period 100ms
+    {options}
 }}
-http://localhost:{port} {{
+{scheme}://localhost:{port} {{
     bind 127.0.0.1
     {site}
 }}
@@ -137,14 +138,13 @@ def nginx_proxy(
         backend: the port on 127.0.0.1 of the upstream "backend", if the location uses it.
     """
     upstream = "" if backend is None else f"upstream backend {{ server 127.0.0.1:{backend}; }}"
-    return nginx_with(
-        NGINX_SERVER.format(
-            upstream=upstream,
-            location=location,
-            server=server,
-            tls=" ssl" if tls else "",
-            port="{port}",
-        )
+    return nginx_with(upstream + nginx_server(location, server, tls=tls))
+
+
+def nginx_server(location: str, server: str = "", *, tls: bool = False) -> str:
+    """Return nginx's only server, with these directives, and with those of its only location."""
+    return NGINX_SERVER.format(
+        location=location, server=server, tls=" ssl" if tls else "", port="{port}"
     )
 
 
@@ -157,7 +157,19 @@ def nginx_with(http: str) -> Proxy:
 
 def caddy_proxy(program: str, site: str) -> Proxy:
     """Return a Caddy with these directives of its only site."""
-    configuration = CADDY.format(site=site, port="{port}", directory="{directory}")
+    return caddy_with(program, caddyfile(site))
+
+
+def caddyfile(site: str, options: str = "", *, tls: bool = False) -> str:
+    """Return a Caddyfile with these directives of its only site, and these global options."""
+    scheme = "https" if tls else "http"
+    return CADDY.format(
+        site=site, options=options, scheme=scheme, port="{port}", directory="{directory}"
+    )
+
+
+def caddy_with(program: str, configuration: str) -> Proxy:
+    """Return a Caddy with this Caddyfile, which must use ``{port}``."""
     file = "{directory}/configuration"
     command = [program, "run", "--config", file, "--adapter", "caddyfile"]
     return Proxy(command, _escaped(configuration))

@@ -25,7 +25,7 @@ CLOSE_TIMEOUT = 2.0
 EXAMPLES = """\
 examples:
   %(prog)s ws://localhost:9292/hello
-  %(prog)s wss://example.com/feed -H "Authorization: Bearer TOKEN" --subprotocol chat
+  %(prog)s wss://example.com/feed -H @secrets --subprotocol chat
   echo hello | %(prog)s localhost:9292/echo        each line is a message
   %(prog)s localhost:9292/echo -m hello --count 1  send, print one answer, end
   %(prog)s localhost:9292/feed < /dev/null --wait inf | jq .price

@@ -21,6 +21,8 @@ SELF_SIGNED = 18
 UNKNOWN_ISSUER = (2, 19, 20, 21)
 # The statuses of proxies that cannot reach the server; 520 to 526 are used by Cloudflare.
 NO_SERVER = (502, 504, *range(520, 527))
+# The statuses of servers for a request whose upgrade was removed.
+NO_UPGRADE = (400, 426)
 
 
 def check_connection(subject: Subject) -> Finding:
@@ -74,8 +76,9 @@ def _explain_refusal(subject: Subject, error: HandshakeError) -> Iterator[Findin
     elif error.status in (403, 421):
         yield _explain_forbidden(subject, error)
     else:
+        remedy = "upgrade" if error.status in NO_UPGRADE else ""
         yield explain_status(error) or Finding(
-            Grade.PROBLEM, f"The server refused the upgrade: {quote(error)}", "upgrade"
+            Grade.PROBLEM, f"The server refused the upgrade: {quote(error)}", remedy
         )
 
 
@@ -117,7 +120,7 @@ def explain_status(error: HandshakeError) -> Finding | None:
     if error.status in NO_SERVER and error.answered:
         return Finding(Grade.PROBLEM, f"The proxy does not reach the server: {text}", "server")
     if error.status in (429, 503):
-        return Finding(Grade.PROBLEM, f"The server is full or does not run: {text}", "server")
+        return Finding(Grade.PROBLEM, f"The server is full or does not run: {text}", "full")
     if error.status == 401:
         return Finding(Grade.PROBLEM, f"The server requires credentials (--header): {text}")
     return None
@@ -144,7 +147,8 @@ def _observe(ws: WebSocket, subject: Subject) -> Iterator[Finding]:
         yield Finding(Grade.OK, f"A ping is answered after {1000 * seconds:.1f} ms.")
         _receive_for(ws, subject.silence)
     except TimeoutError:
-        yield Finding(Grade.PROBLEM, "A ping is not answered.", "upgrade")
+        text = "A ping is not answered: the server is blocked, or a proxy holds data back."
+        yield Finding(Grade.PROBLEM, text)
     except ConnectionClosed as end:
         if end.code == CloseCode.ABNORMAL_CLOSURE:
             text = f"The connection was cut after {monotonic() - begin:.1f} s: {end.reason}."

@@ -21,7 +21,7 @@ EXAMPLES = """\
 examples:
   %(prog)s wss://example.com/chat                        a WebSocket
   %(prog)s https://example.com/news                      an event stream
-  %(prog)s wss://example.com/chat -H "Cookie: session=..."
+  %(prog)s wss://example.com/chat -H @secrets            headers in a file
 
 exit codes:
   0     no problem was found

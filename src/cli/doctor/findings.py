@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
+
+from wsframe import nginx
 
 
 class Grade(StrEnum):
@@ -34,10 +36,15 @@ class Finding:
 class Remedy:
     """A change, in the terms of each proxy.
 
+    A line of nginx or Caddy belongs to the configuration, in the place of an existing line for the
+    same purpose. ``remove`` begins a line that names directives to remove, and ``or`` begins an
+    alternative to the lines before it. ``#`` begins a remark. PATH and HOST are those of the URL.
+    SOCKET, CERT, KEY and CHAIN are files.
+
     Attributes:
         what: the change in general, one sentence.
-        nginx: lines of nginx's configuration, and remarks.
-        caddy: lines of a Caddyfile, and remarks.
+        nginx: lines of nginx's configuration.
+        caddy: lines of a Caddyfile.
         cloudflare: settings of Cloudflare; empty if Cloudflare cannot be the cause.
     """
 
@@ -49,122 +56,162 @@ class Remedy:
 
 NAMES = {"nginx": "nginx", "caddy": "Caddy", "cloudflare": "Cloudflare"}
 
+ACCESS = "# its user needs access: unix_mode, unix_group"
+
+RENEW = Remedy(
+    "Renew the certificate, and reload the proxy.",
+    nginx=(
+        "ssl_certificate CERT;   # renew both files, then run: nginx -s reload",
+        "ssl_certificate_key KEY;",
+    ),
+    caddy=(
+        "tls CERT KEY   # renew both files",
+        "or remove tls   # Caddy then renews its certificate by itself",
+    ),
+    cloudflare=("SSL/TLS > Edge Certificates: an active certificate",),
+)
+
+FORWARD_HOST = Remedy(
+    "Have the proxy forward the Host of the browser.",
+    nginx=(nginx.HOST,),
+    caddy=("remove header_up and request_header for Host   # reverse_proxy forwards the Host",),
+    cloudflare=("Rules > Origin Rules: no Host header override",),
+)
+
 REMEDIES = {
     "upgrade": Remedy(
         "Have the proxy forward the upgrade.",
-        nginx=(
-            "proxy_http_version 1.1;",
-            "proxy_set_header Upgrade $http_upgrade;",
-            'proxy_set_header Connection "upgrade";',
+        nginx=nginx.UPGRADE,
+        caddy=(
+            "remove header_up and request_header for Upgrade and Connection   "
+            "# reverse_proxy forwards both",
         ),
-        caddy=("remove header_up for Upgrade and Connection; reverse_proxy forwards both",),
         cloudflare=("Network > WebSockets: on",),
     ),
-    "host": Remedy(
-        "Have the proxy forward the Host of the browser.",
-        nginx=("proxy_set_header Host $http_host;",),
-        caddy=("remove header_up Host; reverse_proxy forwards the Host",),
-        cloudflare=("Rules > Origin Rules: no Host header override",),
-    ),
-    "hosts": Remedy(
-        "Add this host to the setting hosts of the server (--hosts), or have the proxy forward the "
-        "Host of the browser.",
-        nginx=("proxy_set_header Host $http_host;",),
-        caddy=("remove header_up Host; reverse_proxy forwards the Host",),
-        cloudflare=("Rules > Origin Rules: no Host header override",),
+    "host": FORWARD_HOST,
+    "hosts": replace(
+        FORWARD_HOST,
+        what="Add this host to the setting hosts of the server (--hosts), or have the proxy "
+        "forward the Host of the browser.",
     ),
     "port": Remedy(
         "Have the proxy forward the Host with its port.",
-        nginx=("proxy_set_header Host $http_host;   # in the place of $host, which has no port",),
-        caddy=("remove header_up Host {host}, which has no port; reverse_proxy forwards the Host",),
+        nginx=(f"{nginx.HOST}   # in the place of $host, which has no port",),
+        caddy=("remove header_up and request_header for Host   # {host} has no port",),
     ),
     "origin": Remedy(
         "Unless every site may connect: check the Origin in the server, and have the proxy "
         "forward it.",
-        nginx=("remove proxy_set_header Origin ...;",),
-        caddy=("remove header_up -Origin, or header_up Origin ...",),
+        nginx=("remove proxy_set_header Origin",),
+        caddy=("remove header_up and request_header for Origin",),
         cloudflare=("Rules > Transform Rules: no rule that changes Origin",),
     ),
     "buffering": Remedy(
         "Have the proxy forward each event at once.",
         nginx=(
             "proxy_buffering off;",
-            "remove proxy_ignore_headers X-Accel-Buffering;",
+            "or remove proxy_ignore_headers X-Accel-Buffering   # if the server sends this header",
         ),
-        caddy=("flush_interval -1   # in reverse_proxy",),
+        caddy=(
+            "remove buffer_responses   # in reverse_proxy, Caddy 2.6",
+            "remove response_buffers   # in reverse_proxy, Caddy 2.7 and later",
+        ),
         cloudflare=("check that the response has Content-Type: text/event-stream",),
     ),
     "compression": Remedy(
         "Leave event streams out of the proxy's compression.",
-        nginx=("gzip_types ...;   # without text/event-stream and *", "gzip off;"),
-        caddy=("encode gzip { match { not header Content-Type text/event-stream* } }",),
+        nginx=(
+            "gzip off;   # in the location of the stream",
+            "or gzip_types text/css;   # any types except text/event-stream and *",
+        ),
+        caddy=("@others not path PATH", "encode @others gzip"),
         cloudflare=("Rules > Compression Rules: no compression for this path",),
     ),
     "silence": Remedy(
         "Raise the proxy's limit of silence above the interval of pings and heartbeats.",
-        nginx=("proxy_read_timeout 1h;", "proxy_send_timeout 1h;"),
+        nginx=("proxy_read_timeout 1h;",),
         caddy=(
-            "remove read_timeout and write_timeout of transport http",
-            "remove stream_timeout of reverse_proxy",
+            "remove read_timeout   # in transport http",
+            "remove stream_timeout   # in reverse_proxy, Caddy 2.7 and later",
+            "remove write   # in the timeouts of servers, which limit a whole response",
         ),
         cloudflare=("ping_interval and heartbeat of the server below 100 s, its fixed limit",),
     ),
-    "expired": Remedy(
-        "Renew the certificate, and reload the proxy.",
-        nginx=("ssl_certificate FILE;   # renew the file, then run: nginx -s reload",),
-        caddy=("tls CERT KEY   # renew the files, or remove the line: Caddy renews by itself",),
-        cloudflare=("SSL/TLS > Edge Certificates: an active certificate",),
-    ),
-    "expires": Remedy(
-        "Renew the certificate in time, and reload the proxy.",
-        nginx=("ssl_certificate FILE;   # renew the file, then run: nginx -s reload",),
-        caddy=("tls CERT KEY   # renew the files, or remove the line: Caddy renews by itself",),
-    ),
+    "expired": RENEW,
+    "expires": replace(RENEW, what="Renew the certificate in time, and reload the proxy."),
     "name": Remedy(
         "Use a certificate for this host.",
         nginx=(
-            "server_name HOST;   # the server block of this host",
-            "ssl_certificate FILE;   # its certificate",
+            "server_name HOST;   # in the server block of this host",
+            "ssl_certificate CERT;   # a certificate for this host",
+            "ssl_certificate_key KEY;",
         ),
-        caddy=("HOST { ... }   # the site's address; Caddy gets its certificate by itself",),
+        caddy=(
+            "tls CERT KEY   # a certificate for this host",
+            "or remove tls   # Caddy gets a certificate for the address of the site by itself",
+        ),
         cloudflare=("SSL/TLS > Edge Certificates: a certificate that covers this host",),
     ),
     "chain": Remedy(
         "Send the intermediate certificates, too. A private authority must be passed as --cacert.",
-        nginx=("ssl_certificate fullchain.pem;   # the certificate, then the intermediate ones",),
-        caddy=("tls fullchain.pem KEY   # the certificate, then the intermediate ones",),
+        nginx=("ssl_certificate CHAIN;   # the certificate, then the intermediate ones",),
+        caddy=("tls CHAIN KEY   # the certificate, then the intermediate ones",),
     ),
     "self-signed": Remedy(
         "Browsers trust only certificates of public authorities. Elsewhere pass this certificate "
         "as --cacert.",
-        nginx=("ssl_certificate FILE;   # a certificate of a public authority",),
-        caddy=("remove tls internal, or tls CERT KEY: Caddy gets a certificate by itself",),
+        nginx=(
+            "ssl_certificate CERT;   # a certificate of a public authority",
+            "ssl_certificate_key KEY;",
+        ),
+        caddy=(
+            "tls CERT KEY   # a certificate of a public authority",
+            "or remove tls   # Caddy gets such a certificate by itself",
+        ),
     ),
     "server": Remedy(
         "Start the server, and let the proxy connect to its address or its unix socket.",
         nginx=(
             "proxy_pass http://127.0.0.1:9292;   # address and port of the server",
-            "proxy_pass http://unix:PATH;   # its user needs access: unix_mode, unix_group",
+            f"or proxy_pass http://unix:SOCKET;   {ACCESS}",
         ),
         caddy=(
             "reverse_proxy 127.0.0.1:9292   # address and port of the server",
-            "reverse_proxy unix/PATH   # its user needs access: unix_mode, unix_group",
+            f"or reverse_proxy unix/SOCKET   {ACCESS}",
         ),
         cloudflare=("520 to 526: check the origin server, its port and its certificate",),
+    ),
+    "full": Remedy(
+        "Raise the limit of the server (max_connections) or of the proxy, or start the server.",
+        nginx=("remove limit_conn and limit_req",),
+        caddy=(
+            "remove health_uri   # in reverse_proxy, if the server does not answer it with 200",
+        ),
+        cloudflare=("Security > WAF > Rate limiting rules: no rule for this path",),
     ),
     "route": Remedy(
         "Use the path of a WebSocket or an event stream, and let the proxy forward it to the "
         "server, unchanged.",
         nginx=(
-            "location PATH { proxy_pass http://127.0.0.1:9292; ... }   # no path after the port",
+            "remove rewrite   # if it changes this path",
+            "location PATH {",
+            "    proxy_pass http://127.0.0.1:9292;   # no path after the port",
+            *(f"    {line}" for line in (*nginx.UPGRADE, nginx.HOST)),
+            "}",
         ),
-        caddy=("reverse_proxy PATH 127.0.0.1:9292   # handle, not handle_path",),
+        caddy=(
+            "remove handle_path, rewrite and uri   # if they change this path",
+            "handle PATH {",
+            "    reverse_proxy 127.0.0.1:9292",
+            "}",
+        ),
     ),
     "redirect": Remedy(
-        "Use the URL of the redirect. WebSockets do not follow redirects.",
-        nginx=("remove return 301 or rewrite for this path, or use wss:// in the page",),
-        caddy=("remove redir for this path, or use wss:// in the page",),
-        cloudflare=("use wss:// in the page, or SSL/TLS > Always Use HTTPS: off",),
+        "Use the URL of the redirect, such as wss:// in the page. WebSockets do not follow "
+        "redirects.",
+        nginx=("remove return and rewrite   # if they redirect this path",),
+        caddy=("remove redir   # if it redirects this path",),
+        cloudflare=("SSL/TLS > Edge Certificates > Always Use HTTPS: off",),
     ),
 }
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from wsframe import HandshakeError
+from wsframe import HandshakeError, nginx
 from wsframe.fields import Fields
 from wsframe.origins import check_origin, split_host
 
@@ -21,11 +21,8 @@ from .proxies import FORWARDING, Proxies
 from .refusals import RefusalError, quoted
 from .request import Request, forward, replace_host
 
-UPGRADE_BY_NGINX = (
-    "nginx: proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; "
-    'proxy_set_header Connection "upgrade";'
-)
-NGINX = "nginx: proxy_set_header Host $http_host;"
+UPGRADE_BY_NGINX = f"nginx: {' '.join(nginx.UPGRADE)}"
+HOST_BY_NGINX = f"nginx: {nginx.HOST}"
 
 
 class HostPolicy:
@@ -121,7 +118,7 @@ class HostPolicy:
         advice = (
             f'The host "{name}" is not served. If it is a name of this server, add "{name}" to '
             "the setting hosts (--hosts). If a proxy uses this name for the server, have the proxy "
-            f"pass on the Host of the browser ({NGINX}), and add that host."
+            f"pass on the Host of the browser ({HOST_BY_NGINX}), and add that host."
         )
         if self._hosts.by_default:
             advice += " By default a server on loopback serves only localhost and addresses."
@@ -135,12 +132,12 @@ class HostPolicy:
         if name and name == _name_of(host):
             cause = (
                 f'The Origin and the Host "{quoted(host)}" differ in the port. If a proxy has '
-                f"removed the port, have it pass on the Host of the browser ({NGINX})"
+                f"removed the port, have it pass on the Host of the browser ({HOST_BY_NGINX})"
             )
         else:
             cause = (
                 f'The Origin does not match the Host "{quoted(host)}". If a proxy has replaced '
-                f"the Host, have it pass on the Host of the browser ({NGINX})"
+                f"the Host, have it pass on the Host of the browser ({HOST_BY_NGINX})"
             )
         forwarded = fields.items("x-forwarded-host") or fields.items("forwarded")
         sender = client_of(request.address)
