@@ -20,6 +20,8 @@ STDIN = 0
 READ_SIZE = 1 << 16
 # The longest single wait, in seconds, because a signal just before a wait does not end it.
 LONGEST_WAIT = 1.0
+# The time for the rest of the standard input after the last expected message, in seconds.
+REST_OF_INPUT = 1.0
 
 
 def is_terminal() -> bool:
@@ -42,7 +44,8 @@ class Piped:
         binary: True to send binary messages.
         wait: the silence of the server, after the end of the input, after which the connection is
             closed; in seconds.
-        count: the number of messages to receive; None for any number.
+        count: the number of messages to receive and print; later ones are discarded. The end
+            waits until all ``messages`` are sent. None for any number.
 
     Attributes:
         closed_here: True if this side has closed the connection.
@@ -90,6 +93,11 @@ class Piped:
         receiver.join()
         if self._output_error is not None:
             raise self._output_error
+        if self._messages:
+            sender.join()
+            if not self._input_ended:
+                note("the connection ended before all messages were sent (--message)", "bad")
+                return Exit.FAILED
         if self._count is not None and self._received < self._count:
             note(f"received {self._received} of {self._count} messages (--count)", "bad")
             return Exit.FAILED
@@ -97,18 +105,27 @@ class Piped:
 
     def _wait_for_end(self) -> None:
         with self._changed:
-            while not self._ended and self._received != self._count:
-                remaining = self._last + self._wait - monotonic() if self._input_ended else inf
+            while not self._ended:
+                remaining = self._last + self._patience() - monotonic()
                 if remaining <= 0:
                     return
                 self._changed.wait(min(remaining, LONGEST_WAIT))
+
+    def _patience(self) -> float:
+        """Return the time to wait after the last message, or after the end of the input."""
+        if self._received != self._count:
+            return self._wait if self._input_ended else inf
+        if self._input_ended:
+            return 0.0
+        # The standard input may stay open without further lines.
+        return inf if self._messages else REST_OF_INPUT
 
     def _receive(self) -> None:
         """The receiver's thread: print the messages until the end."""
         try:
             for message in self._ws:
                 if self._received == self._count:
-                    return
+                    continue
                 self._print(message)
                 with self._changed:
                     self._received += 1
