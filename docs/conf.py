@@ -88,7 +88,7 @@ LINK = re.compile(r"\[([^\]]+)\]\((?!https?:|#|mailto:)([^)#\s]+)(#[^)\s]*)?\)")
 def follow(link: re.Match[str], source: Path, page: Path) -> str:
     """Return a link of ``source`` for the page that shows it.
 
-    A file that is no page is at the public address; without an address, the text remains.
+    Other files are at the public address of the project; without an address, the text remains.
     """
     text, target, anchor = link.groups()
     file = (source.parent / target).resolve()
