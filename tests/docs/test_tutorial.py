@@ -150,11 +150,28 @@ def test_the_list_of_members_is_published_until_it_has_not_changed(tmp_path: Pat
     assert room.done == ["Ann", "stored", "Ann, Bob", "stored"]
 
 
+# A function of the program, which delays some of the publishers after they have read the list.
+LATE = """
+import itertools
+import time
+
+numbers = itertools.count()
+
+
+def late(members):
+    time.sleep(next(numbers) % 3 * 0.02)
+    return members
+"""
+
+
 def test_two_processes_agree_on_the_members(tmp_path: Path) -> None:
     (tmp_path / "page.html").write_text(HTML[1].code, "utf-8")
-    (tmp_path / "chat.py").write_text(PYTHON[2].code, "utf-8")
+    code = PYTHON[2].code.replace("room.members()", "late(room.members())")
+    (tmp_path / "chat.py").write_text(f"{code}\n{LATE}", "utf-8")
     serve = ("-m", "wsframe", "serve", "chat:app", "--port", "0", "--workers", "2")
     lists: list[str] = []
+    visitors, rounds = [f"visitor{number}" for number in range(8)], 5
+    together = threading.Barrier(len(visitors) + 1, timeout=TIMEOUT)
 
     def watch(ws: WebSocket) -> None:
         for message in ws:
@@ -162,30 +179,35 @@ def test_two_processes_agree_on_the_members(tmp_path: Path) -> None:
             if event["event"] == "members":
                 lists.append(event["data"])
 
-    def visit(number: int) -> None:
-        for _ in range(10):
-            with connect(f"{url}?name=leaves{number}"):
-                pass
-        staying.append(connect(f"{url}?name=stays{number}"))
+    def visit(name: str) -> None:
+        for _ in range(rounds):
+            together.wait()
+            with connect(f"{url}?name={name}"):
+                together.wait()  # all have joined
+                together.wait()  # the list is correct, and all leave
+
+    def expect_list(*names: str) -> None:
+        wait_until_stable(lambda: len(lists))
+        wait_until(lambda: lists[-1:] == [", ".join(names)], f"the last list contains {names}")
 
     with (
         RedisServer(tmp_path) as redis,
         ServerProcess(*serve, "--redis", redis.url, directory=tmp_path) as process,
     ):
         url = f"ws://localhost:{process.port}/chat"
-        staying = [connect(f"{url}?name=observer")]
-        threads = [threading.Thread(target=visit, args=(number,)) for number in range(8)]
-        threads.append(threading.Thread(target=watch, args=(staying[0],)))
+        with connect(f"{url}?name=observer") as observer:
+            threads = [threading.Thread(target=visit, args=(name,)) for name in visitors]
+            threads.append(threading.Thread(target=watch, args=(observer,)))
+            for thread in threads:
+                thread.start()
+            for _ in range(rounds):
+                together.wait()
+                together.wait()
+                expect_list("observer", *visitors)
+                together.wait()
+                expect_list("observer")
         for thread in threads:
-            thread.start()
-        for thread in threads[:-1]:
             thread.join(TIMEOUT)
-        everyone = ", ".join(["observer", *(f"stays{number}" for number in range(8))])
-        wait_until_stable(lambda: len(lists))
-        wait_until(lambda: lists[-1] == everyone, "the last list contains everyone")
-        for ws in staying:
-            ws.close()
-        threads[-1].join(TIMEOUT)
 
 
 def test_scripts_are_valid(browser: Browser) -> None:
