@@ -206,7 +206,7 @@ def test_without_an_address_the_description_is_the_readme(sources: Path) -> None
     metadata = description(sources)
     assert metadata.get_all("Project-URL") is None
     assert metadata["Description-Content-Type"] == "text/markdown"
-    assert metadata.get_payload().strip() == (ROOT / "README.md").read_text("utf-8").strip()
+    assert str(metadata.get_payload()).strip() == (ROOT / "README.md").read_text("utf-8").strip()
 
 
 def test_with_an_address_no_relative_link_is_left(sources: Path) -> None:
@@ -215,9 +215,9 @@ def test_with_an_address_no_relative_link_is_left(sources: Path) -> None:
     metadata = description(sources)
     assert metadata.get_all("Project-URL") == [f"Source, {ADDRESS}"]
     file = sources.parent / "description.md"
-    file.write_text(metadata.get_payload(), "utf-8")
+    file.write_text(str(metadata.get_payload()), "utf-8")
     assert links(file) == []
-    after = set(re.findall(r"\]\(([^)]*)\)", metadata.get_payload()))
+    after = set(re.findall(r"\]\(([^)]*)\)", str(metadata.get_payload())))
     assert len(after) == len(before)
     assert f"{ADDRESS}/raw/HEAD/docs/images/demo.png" in after
     assert f"{ADDRESS}/blob/HEAD/docs/design.md#what-a-hostile-client-may-cost" in after

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from math import inf
 
 import pytest
 
@@ -10,10 +11,17 @@ from tests.cli.conftest import Input, Run
 from tests.support.scripted import ScriptedServer, Visit
 from tests.support.waiting import TIMEOUT, wait_until
 from wsframe import Connection, Role
-from wsframe.cli.client import piped
-from wsframe.client import WebSocket
+from wsframe.cli.client.piped import Piped
+from wsframe.cli.exits import Exit
+from wsframe.client import WebSocket, connect
 
 NOT_SENT = "the connection ended before all messages were sent (--message)"
+
+
+def exchange(server: ScriptedServer, messages: list[str], rest: float) -> Exit:
+    """Run the command with --count 1 and --wait inf."""
+    ws = connect(server.url())
+    return Piped(ws, messages, binary=False, wait=inf, count=1, rest=rest).run()
 
 
 def greeting(visit: Visit) -> None:
@@ -24,9 +32,12 @@ def greeting(visit: Visit) -> None:
     visit.answer_close()
 
 
-@pytest.mark.parametrize("arguments", [("-m", "x"), ()])
+@pytest.mark.parametrize("messages", [["x"], []])
 def test_all_messages_are_sent_although_the_server_is_first(
-    run: Run, stdin: Input, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+    stdin: Input,
+    monkeypatch: pytest.MonkeyPatch,
+    capfdbinary: pytest.CaptureFixture[bytes],
+    messages: list[str],
 ) -> None:
     stdin.write(b"x\n")
     stdin.close()
@@ -43,11 +54,10 @@ def test_all_messages_are_sent_although_the_server_is_first(
 
     monkeypatch.setattr(WebSocket, "send", send_late)
     monkeypatch.setattr(WebSocket, "close", note_and_close)
-    monkeypatch.setattr(piped, "REST_OF_INPUT", TIMEOUT)
     server = ScriptedServer(greeting)
-    ran = run("connect", server.url(), *arguments, "-n", 1)
+    assert exchange(server, messages, rest=TIMEOUT) is Exit.OK
     server.stop()
-    assert (ran.code, ran.out, ran.err) == (0, ["welcome"], [])
+    assert capfdbinary.readouterr() == (b"welcome\n", b"")
 
 
 def test_a_message_that_was_not_sent_is_a_failure(
@@ -69,15 +79,13 @@ def test_a_message_that_was_not_sent_is_a_failure(
 
 
 def test_an_input_without_an_end_does_not_delay_the_end_for_long(
-    run: Run, stdin: Input, monkeypatch: pytest.MonkeyPatch
+    stdin: Input, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
-    monkeypatch.setattr(piped, "REST_OF_INPUT", 0.01)
-
     def script(visit: Visit) -> None:
         visit.upgrade(first=Connection(Role.SERVER).encode("welcome"))
         visit.answer_close()
 
     server = ScriptedServer(script)
-    ran = run("connect", server.url(), "-n", 1, "--wait", "inf")
+    assert exchange(server, [], rest=0.01) is Exit.OK
     server.stop()
-    assert (ran.code, ran.out) == (0, ["welcome"])
+    assert capfdbinary.readouterr() == (b"welcome\n", b"")

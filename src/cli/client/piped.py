@@ -20,8 +20,6 @@ STDIN = 0
 READ_SIZE = 1 << 16
 # The longest single wait, in seconds, because a signal just before a wait does not end it.
 LONGEST_WAIT = 1.0
-# The time for the rest of the standard input after the last expected message, in seconds.
-REST_OF_INPUT = 1.0
 
 
 def is_terminal() -> bool:
@@ -46,6 +44,8 @@ class Piped:
             closed; in seconds.
         count: the number of messages to receive and print; later ones are discarded. The end
             waits until all ``messages`` are sent. None for any number.
+        rest: the time for the rest of the standard input after the last expected message, in
+            seconds.
 
     Attributes:
         closed_here: True if this side has closed the connection.
@@ -59,6 +59,7 @@ class Piped:
         binary: bool,
         wait: float,
         count: int | None,
+        rest: float = 1.0,
     ) -> None:
         self.closed_here: bool = False
         self._ws = ws
@@ -66,6 +67,7 @@ class Piped:
         self._binary = binary
         self._wait = wait
         self._count = count
+        self._rest = rest
         self._changed = threading.Condition()
         # The condition protects these:
         self._input_ended = False
@@ -118,7 +120,7 @@ class Piped:
         if self._input_ended:
             return 0.0
         # The standard input may stay open without further lines.
-        return inf if self._messages else REST_OF_INPUT
+        return inf if self._messages else self._rest
 
     def _receive(self) -> None:
         """The receiver's thread: print the messages until the end."""
