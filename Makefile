@@ -167,13 +167,18 @@ $(shell rm -f $(VENV)/recent-pip $(VENV)/installed-* $(VENV)/package $(VENV)/com
 endif
 endif
 
-# Without a compiler and Python's header files the package is installed with the pure kernels. It is
-# installed again as soon as both exist.
+# Without a compiler and Python's header files the package is installed with the pure kernels, and one line
+# names what is missing. It is installed again as soon as both exist.
 CAN_COMPILE = $(BIN)/python -c "import os, shutil, sysconfig; \
-	os.stat(os.path.join(sysconfig.get_path('include'), 'Python.h')); \
-	exit(not shutil.which((sysconfig.get_config_var('CC') or 'cc').split()[0]))" 2>/dev/null
+	compiler = (sysconfig.get_config_var('CC') or 'cc').split()[0]; \
+	header = os.path.join(sysconfig.get_path('include'), 'Python.h'); \
+	missing = ['a C compiler'] * (not shutil.which(compiler)); \
+	missing += ['Python.h (python3-dev on Debian and Ubuntu, python3-devel on Fedora)'] * (not os.path.exists(header)); \
+	missing = ' and '.join(missing); \
+	exit(f'The codec is not compiled. Install {missing}, then make compiles it.' if missing else 0)"
+NOTE_COMPILER = test -e $(VENV)/no-compiler || $(CAN_COMPILE) || touch $(VENV)/no-compiler
 ifneq ($(wildcard $(VENV)/no-compiler),)
-ifeq ($(shell $(CAN_COMPILE) && echo yes),yes)
+ifeq ($(shell $(CAN_COMPILE) 2>/dev/null && echo yes),yes)
 $(info The kernels of $(VENV) are compiled when a target needs them, because there is a C compiler now.)
 $(shell rm -f $(VENV)/installed-server $(VENV)/package $(VENV)/no-compiler)
 endif
@@ -190,13 +195,13 @@ $(VENV)/recent-pip:
 $(VENV)/installed-server: $(SOURCES) | $(VENV)/recent-pip
 	@rm -rf build/lib* build/temp* build/bdist*
 	@$(PIP) ".[server]"
-	@$(CAN_COMPILE) || touch $(VENV)/no-compiler
+	@$(NOTE_COMPILER)
 	@touch $@
 
 $(VENV)/package: $(SOURCES) | $(VENV)/recent-pip
 	@rm -rf build/lib* build/temp* build/bdist*
 	@$(PIP) ".[$(EXTRAS)]"
-	@$(CAN_COMPILE) || touch $(VENV)/no-compiler
+	@$(NOTE_COMPILER)
 	@touch $@
 
 # These work on the sources, without the package.

@@ -1,4 +1,4 @@
-"""The optional extensions and the sdist, as pyproject.toml cannot declare them.
+"""The long description, the optional extensions and the sdist, which need code.
 
 WSFRAME_BUILD_EXT  auto (default): build the compiled kernels; if that fails, install without them
                    require: fail if the kernels cannot be built
@@ -8,11 +8,14 @@ SOURCE_DATE_EPOCH  seconds since 1970: the time of all files in reproducible arc
 """
 
 import os
+import re
 import sys
 import sysconfig
 import tarfile
+import tomllib
 from glob import glob
 from gzip import GzipFile
+from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
@@ -89,6 +92,28 @@ def anonymous(member):
     return member
 
 
+# In Markdown, a link or an image whose target is a file of the repository.
+RELATIVE = re.compile(r"(!?)(\[[^\]]*\])\((?![a-z]+:|#)([^)\s]+)\)")
+BLOCK_OF_CODE = re.compile(r"(^```.*?^```)", re.DOTALL | re.MULTILINE)
+
+
+def long_description():
+    """Return README.md; its links lead to the public address of the project, if it has one."""
+    text = Path("README.md").read_text("utf-8")
+    project = tomllib.loads(Path("pyproject.toml").read_text("utf-8"))["project"]
+    address = project.get("urls", {}).get("Source")
+    if address is None:
+        return text
+
+    def complete(link):
+        image, title, target = link.groups()
+        return f"{image}{title}({address}/{'raw' if image else 'blob'}/HEAD/{target})"
+
+    parts = BLOCK_OF_CODE.split(text)
+    parts[::2] = [RELATIVE.sub(complete, part) for part in parts[::2]]
+    return "".join(parts)
+
+
 kernels = Extension(
     "wsframe._kernels",
     sources=["src/wsframe/_kernels.pyx", *sorted(glob("src/wsframe/native/*.c"))],
@@ -108,6 +133,8 @@ rounds = Extension(
 extensions = [kernels, rounds] if sys.platform == "linux" else [kernels]
 
 setup(
+    long_description=long_description(),
+    long_description_content_type="text/markdown",
     ext_modules=[] if POLICY == "no" else extensions,
     cmdclass={"build_ext": BuildKernels, "sdist": ArchiveSources},
 )

@@ -37,9 +37,11 @@ html_theme = "furo"
 html_title = f"{project} {version}"
 html_copy_source = False
 html_show_copyright = False
-# The public address of the project, if it has one.
+# The public address of the project, if it has one: a link at the foot of each page.
 if address := METADATA.get("urls", {}).get("Source"):
-    html_theme_options = {"source_repository": address, "source_directory": "docs/"}
+    html_theme_options = {
+        "footer_icons": [{"name": "Source", "url": address, "html": "Source", "class": ""}]
+    }
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
@@ -84,7 +86,10 @@ LINK = re.compile(r"\[([^\]]+)\]\((?!https?:|#|mailto:)([^)#\s]+)(#[^)\s]*)?\)")
 
 
 def follow(link: re.Match[str], source: Path, page: Path) -> str:
-    """Return a link of ``source`` for the page that shows it; without a target, its text."""
+    """Return a link of ``source`` for the page that shows it.
+
+    Other files are at the public address of the project; without an address, the text remains.
+    """
     text, target, anchor = link.groups()
     file = (source.parent / target).resolve()
     if not file.exists():
@@ -93,7 +98,7 @@ def follow(link: re.Match[str], source: Path, page: Path) -> str:
     if name in INCLUDED:
         file = ROOT / "docs" / INCLUDED[name]
     elif file.is_dir() or (file.suffix == ".md" and file.parent != ROOT / "docs"):
-        return text
+        return f"[{text}]({address}/blob/HEAD/{name}{anchor or ''})" if address else text
     return f"[{text}]({Path(os.path.relpath(file, page.parent)).as_posix()}{anchor or ''})"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from tests.support.tools import missing_tool
 
 MAKEFILE = Path(__file__).parent.parent / "Makefile"
 CORES = os.cpu_count() or 1
+HEADERS = "Python.h (python3-dev on Debian and Ubuntu, python3-devel on Fedora)"
 # An interpreter that records its arguments. It creates environments like itself, and has pip.
 PYTHON = """#!/bin/sh
 echo "$@" >>{log}
@@ -67,6 +69,50 @@ def test_pure_kernels_are_replaced_once_there_is_a_compiler(tmp_path: Path, comp
     done = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
     assert [stamp.exists() for stamp in stamps] == [not compiler] * 3
     assert ("there is a C compiler now" in done.stdout) is compiler
+
+
+# A sitecustomize.py: the system has only some of the tools.
+SYSTEM = """
+import shutil
+import sysconfig
+
+shutil.which = lambda name: {compiler}
+sysconfig.get_path = lambda name: {include}
+"""
+
+
+@pytest.mark.parametrize(
+    ("compiler", "headers", "missing"),
+    [
+        (True, True, None),
+        (True, False, HEADERS),
+        (False, True, "a C compiler"),
+        (False, False, f"a C compiler and {HEADERS}"),
+    ],
+)
+def test_one_line_names_what_a_compiled_codec_requires(
+    tmp_path: Path, compiler: bool, headers: bool, missing: str | None
+) -> None:
+    make = shutil.which("make")
+    if make is None or not MAKEFILE.exists():
+        missing_tool("make, or the Makefile")
+    for name in ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "Python.h"):
+        (tmp_path / name).touch()
+    for name in ("attack", "src", "tests", "tools"):
+        (tmp_path / name).mkdir()
+    site, venv, python = tmp_path / "site", tmp_path / "venv", tmp_path / "python"
+    site.mkdir()
+    include = repr(str(tmp_path if headers else site))
+    (site / "sitecustomize.py").write_text(SYSTEM.format(compiler=compiler, include=include))
+    real = f'case "$*" in *Python.h*) PYTHONPATH={site} exec {sys.executable} "$@";; esac\n'
+    python.write_text(f"{PYTHON.format(log=tmp_path / 'log')}{real}", encoding="utf-8")
+    python.chmod(0o755)
+    targets = [f"{venv}/installed-server", f"{venv}/package"]
+    command = [make, "-f", str(MAKEFILE), f"VENV={venv}", f"PYTHON={python}", *targets]
+    done = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
+    line = f"The codec is not compiled. Install {missing}, then make compiles it.\n"
+    assert done.stderr == ("" if missing is None else line)
+    assert (venv / "no-compiler").exists() is (missing is not None)
 
 
 @pytest.mark.parametrize(

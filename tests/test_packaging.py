@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
+import runpy
 import shutil
 import subprocess
 import sys
 import tarfile
 import zipfile
+from email import message_from_string
+from email.message import Message
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+from tests.support.pages import links
 from tests.support.tools import missing_tool
 from wsframe import __version__
 
@@ -22,6 +27,7 @@ pytestmark = [pytest.mark.unmeasured, pytest.mark.slow]
 
 ROOT = Path(__file__).parent.parent
 NO_COMPILER = {"CC": "/nonexistent/cc", "CXX": "/nonexistent/c++"}
+ADDRESS = "https://forge.example/wsframe"
 WARNING = "wsframe: building the compiled kernels failed; the pure kernels will be used."
 
 # A sitecustomize.py, as on a system without the header files of Python.
@@ -168,6 +174,73 @@ def test_a_wheel_without_the_extension_is_for_every_system(sources: Path) -> Non
     wheel = build_wheel(sources, WSFRAME_BUILD_EXT="no", **NO_COMPILER)
     assert wheel.name.endswith("-py3-none-any.whl")
     assert compiled_files(names_in(wheel)) == []
+
+
+def description(sources: Path) -> Message:
+    """Build the metadata of the package; its payload is the long description."""
+    code = "from setuptools.build_meta import *; print(prepare_metadata_for_build_wheel('..'))"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=sources,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    folder = sources.parent / done.stdout.splitlines()[-1]
+    return message_from_string((folder / "METADATA").read_text("utf-8"))
+
+
+def write_address(sources: Path) -> None:
+    """Give the project a public address, as CONTRIBUTING.md describes."""
+    file = sources / "pyproject.toml"
+    text = re.sub(
+        r"# (\[project\.urls\]\n)# (Source = ).*", rf'\1\2"{ADDRESS}"', file.read_text("utf-8")
+    )
+    assert ADDRESS in text
+    file.write_text(text, "utf-8")
+
+
+def test_without_an_address_the_description_is_the_readme(sources: Path) -> None:
+    metadata = description(sources)
+    assert metadata.get_all("Project-URL") is None
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    assert str(metadata.get_payload()).strip() == (ROOT / "README.md").read_text("utf-8").strip()
+
+
+def test_with_an_address_no_relative_link_is_left(sources: Path) -> None:
+    before = set(re.findall(r"\]\(([^)]*)\)", (ROOT / "README.md").read_text("utf-8")))
+    write_address(sources)
+    metadata = description(sources)
+    assert metadata.get_all("Project-URL") == [f"Source, {ADDRESS}"]
+    file = sources.parent / "description.md"
+    file.write_text(str(metadata.get_payload()), "utf-8")
+    assert links(file) == []
+    after = set(re.findall(r"\]\(([^)]*)\)", str(metadata.get_payload())))
+    assert len(after) == len(before)
+    assert f"{ADDRESS}/raw/HEAD/docs/images/demo.png" in after
+    assert f"{ADDRESS}/blob/HEAD/docs/design.md#what-a-hostile-client-may-cost" in after
+
+
+def test_the_documentation_links_to_the_address(sources: Path) -> None:
+    if importlib.util.find_spec("sphinx") is None:
+        missing_tool("sphinx")
+    (sources / "docs").mkdir()
+    file = sources / "docs" / "conf.py"
+    shutil.copy(ROOT / "docs" / "conf.py", file)
+    page = sources / "docs" / "index.md"
+    link = re.compile(r"\[(.*)\]\((.*)()\)")
+    (sources / "deploy").mkdir()
+    for address, followed in ((None, "x"), (ADDRESS, f"[x]({ADDRESS}/blob/HEAD/deploy)")):
+        if address is not None:
+            write_address(sources)
+        names = runpy.run_path(str(file))
+        icons = names.get("html_theme_options", {}).get("footer_icons", [])
+        assert [icon["url"] for icon in icons] == [address] * (address is not None)
+        found = link.fullmatch("[x](../deploy)")
+        assert found is not None
+        assert names["follow"](found, page, page) == followed
 
 
 def test_the_sdist_contains_the_repository_and_depends_only_on_its_contents(tmp_path: Path) -> None:

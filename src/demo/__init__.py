@@ -10,6 +10,8 @@ import threading
 import time
 from collections.abc import Generator
 from contextlib import suppress
+from html import escape
+from importlib.metadata import PackageNotFoundError, metadata
 from importlib.resources import files
 from queue import Queue
 
@@ -24,8 +26,20 @@ status: Topic = app.topic("status", policy="latest", max_age=3)
 # The number of names is limited, because every client receives them each second.
 MAX_PEOPLE = 50
 
+
+def documentation() -> str:
+    """Return HTML that leads to the documentation: a link, if the project has a public address."""
+    with suppress(PackageNotFoundError):  # the package is used without being installed
+        for url in metadata("wsframe").get_all("Project-URL", ()):
+            label, _, address = url.partition(", ")
+            if label == "Source":
+                return f'<a href="{escape(address)}">documentation and source of wsframe</a>'
+    return "documentation: <code>README.md</code> and <code>docs/</code> in the source of wsframe"
+
+
 _folder = files(__package__)
-app.page("/", _folder.joinpath("page.html").read_text("utf-8"))
+page: str = _folder.joinpath("page.html").read_text("utf-8")
+app.page("/", page.replace("<!-- documentation -->", documentation()))
 source: str = _folder.joinpath("__init__.py").read_text("utf-8")
 app.page("/source", source, content_type="text/plain; charset=utf-8")
 app.sse("/time", source=ticks)

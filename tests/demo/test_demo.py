@@ -17,7 +17,7 @@ from tests.support.clients import StreamClient, WebSocketClient
 from tests.support.processes import COMMAND, ServerProcess
 from tests.support.tools import missing_tool
 from tests.support.waiting import TIMEOUT
-from wsframe import Close
+from wsframe import Close, demo
 
 
 def websocat() -> str:
@@ -118,6 +118,32 @@ def test_the_demo_has_a_clock_and_a_chat_with_history_and_presence() -> None:
         stream.close()
         for client in (ann, nameless, resumed):
             client.close()
+
+
+@pytest.mark.parametrize(
+    ("fields", "shown"),
+    [
+        (
+            "Project-URL: Source, https://forge.example/wsframe\n",
+            '<a href="https://forge.example/wsframe">documentation and source of wsframe</a>',
+        ),
+        ("Project-URL: Other, https://other.example/\n", "in the source of wsframe"),
+    ],
+)
+def test_the_page_links_to_the_public_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fields: str, shown: str
+) -> None:
+    folder = tmp_path / "wsframe-0.dist-info"
+    folder.mkdir()
+    text = f"Metadata-Version: 2.4\nName: wsframe\nVersion: 0\n{fields}"
+    (folder / "METADATA").write_text(text, "utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert shown in demo.documentation()
+
+
+def test_without_metadata_the_page_names_the_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [])
+    assert "<code>docs/</code>" in demo.documentation()
 
 
 @pytest.mark.slow

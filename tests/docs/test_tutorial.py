@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,10 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.support.browser import Pages, browser, faults, pages
 from tests.support.pages import DOCS, blocks
+from tests.support.processes import ServerProcess
+from tests.support.redis_server import RedisServer
+from tests.support.waiting import TIMEOUT, wait_until_stable
+from wsframe.client import WebSocket, connect
 from wsframe.server import Topic
 from wsframe.testing import AppServer, wait_until
 
@@ -18,6 +24,7 @@ pytestmark = pytest.mark.slow
 
 PYTHON = blocks("python", pages=(DOCS / "tutorial.md",))
 HTML = blocks("html", pages=(DOCS / "tutorial.md",))
+JAVASCRIPT = blocks("javascript", pages=(DOCS / "tutorial.md",))
 
 
 @pytest.fixture(autouse=True)
@@ -75,6 +82,132 @@ def test_the_members_are_shown_and_a_page_reconnects(pages: Pages, tmp_path: Pat
         server.restart()
         names["room"].publish("missed", event="message")
         expect(ann.locator("li")).to_have_text(["Bob: hello", "missed"])
+
+
+def test_an_interrupted_page_receives_what_it_has_missed(pages: Pages, tmp_path: Path) -> None:
+    names = program(tmp_path, 1, 1)
+    with AppServer(names["app"], "localhost") as server:
+        page = pages.open(server.url)
+        wait_for_pages(names["room"], 1)
+        page.evaluate(JAVASCRIPT[0].code)
+        expect(page.locator("p")).to_have_text("Disconnected")
+        names["room"].publish("missed", event="message")
+        page.evaluate("connect()")
+        expect(page.locator("li")).to_have_text(["missed"])
+
+
+def test_a_page_without_a_server_is_disconnected(pages: Pages, tmp_path: Path) -> None:
+    with AppServer(program(tmp_path, 1, 1)["app"], "localhost") as server:
+        page = pages.open(server.url)
+        expect(page.locator("p")).to_have_text("Connected")
+        server.stop()
+        expect(page.locator("p")).to_have_text("Disconnected")
+        expect(page.locator("button")).to_be_disabled()
+        server.start()
+        expect(page.locator("p")).to_have_text("Connected")
+        expect(page.locator("button")).to_be_enabled()
+
+
+def test_an_event_source_receives_the_messages(pages: Pages, tmp_path: Path) -> None:
+    names = program(tmp_path, 1, 2, 3)
+    with AppServer(names["app"], "localhost") as server:
+        page = pages.open(f"{server.url}/?name=Ann")
+        wait_for_pages(names["room"], 1)
+        page.evaluate(JAVASCRIPT[1].code)
+        wait_for_pages(names["room"], 2)
+        with page.expect_console_message(lambda message: message.text == "Here: Ann"):
+            names["room"].publish("Ann", event="members")
+        send(page, "hello")
+        expect(page.locator("li")).to_have_text(["Ann: hello"] * 2)
+
+
+class Room:
+    """A topic whose members change when the list of members is published.
+
+    It is also its app, whose ``flush`` returns when the list is stored.
+    """
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+        self._joining = [["Ann"], ["Ann", "Bob"]]
+
+    def members(self) -> list[str]:
+        return self._joining[0]
+
+    def publish(self, data: str, event: str) -> None:
+        assert event == "members"
+        self.done.append(data)
+        self._joining = self._joining[-1:]
+
+    def flush(self) -> None:
+        self.done.append("stored")
+
+
+def test_the_list_of_members_is_published_until_it_has_not_changed(tmp_path: Path) -> None:
+    names = program(tmp_path, 1, 2)
+    names["room"] = names["app"] = room = Room()
+    names["publish_members"]()
+    assert room.done == ["Ann", "stored", "Ann, Bob", "stored"]
+
+
+# A function of the program, which delays some of the publishers after they have read the list.
+LATE = """
+import itertools
+import time
+
+numbers = itertools.count()
+
+
+def late(members):
+    time.sleep(next(numbers) % 3 * 0.02)
+    return members
+"""
+
+
+def test_two_processes_agree_on_the_members(tmp_path: Path) -> None:
+    (tmp_path / "page.html").write_text(HTML[1].code, "utf-8")
+    code = PYTHON[2].code.replace("room.members()", "late(room.members())")
+    (tmp_path / "chat.py").write_text(f"{code}\n{LATE}", "utf-8")
+    serve = ("-m", "wsframe", "serve", "chat:app", "--port", "0", "--workers", "2")
+    lists: list[str] = []
+    visitors, rounds = [f"visitor{number}" for number in range(8)], 5
+    together = threading.Barrier(len(visitors) + 1, timeout=TIMEOUT)
+
+    def watch(ws: WebSocket) -> None:
+        for message in ws:
+            event = json.loads(message)
+            if event["event"] == "members":
+                lists.append(event["data"])
+
+    def visit(name: str) -> None:
+        for _ in range(rounds):
+            together.wait()
+            with connect(f"{url}?name={name}"):
+                together.wait()  # all have joined
+                together.wait()  # the list is correct, and all leave
+
+    def expect_list(*names: str) -> None:
+        wait_until_stable(lambda: len(lists))
+        wait_until(lambda: lists[-1:] == [", ".join(names)], f"the last list contains {names}")
+
+    with (
+        RedisServer(tmp_path) as redis,
+        ServerProcess(*serve, "--redis", redis.url, directory=tmp_path) as process,
+    ):
+        url = f"ws://localhost:{process.port}/chat"
+        with connect(f"{url}?name=observer") as observer:
+            threads = [threading.Thread(target=visit, args=(name,)) for name in visitors]
+            threads.append(threading.Thread(target=watch, args=(observer,)))
+            for thread in threads:
+                thread.start()
+            for _ in range(rounds):
+                together.wait()
+                together.wait()
+                expect_list("observer", *visitors)
+                together.wait()
+                expect_list("observer")
+        for thread in threads:
+            thread.join(TIMEOUT)
 
 
 def test_scripts_are_valid(browser: Browser) -> None:

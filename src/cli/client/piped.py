@@ -42,7 +42,10 @@ class Piped:
         binary: True to send binary messages.
         wait: the silence of the server, after the end of the input, after which the connection is
             closed; in seconds.
-        count: the number of messages to receive; None for any number.
+        count: the number of messages to receive and print; later ones are discarded. The end
+            waits until all ``messages`` are sent. None for any number.
+        rest: the time for the rest of the standard input after the last expected message, in
+            seconds.
 
     Attributes:
         closed_here: True if this side has closed the connection.
@@ -56,6 +59,7 @@ class Piped:
         binary: bool,
         wait: float,
         count: int | None,
+        rest: float = 1.0,
     ) -> None:
         self.closed_here: bool = False
         self._ws = ws
@@ -63,6 +67,7 @@ class Piped:
         self._binary = binary
         self._wait = wait
         self._count = count
+        self._rest = rest
         self._changed = threading.Condition()
         # The condition protects these:
         self._input_ended = False
@@ -90,6 +95,11 @@ class Piped:
         receiver.join()
         if self._output_error is not None:
             raise self._output_error
+        if self._messages:
+            sender.join()
+            if not self._input_ended:
+                note("the connection ended before all messages were sent (--message)", "bad")
+                return Exit.FAILED
         if self._count is not None and self._received < self._count:
             note(f"received {self._received} of {self._count} messages (--count)", "bad")
             return Exit.FAILED
@@ -97,18 +107,27 @@ class Piped:
 
     def _wait_for_end(self) -> None:
         with self._changed:
-            while not self._ended and self._received != self._count:
-                remaining = self._last + self._wait - monotonic() if self._input_ended else inf
+            while not self._ended:
+                remaining = self._last + self._patience() - monotonic()
                 if remaining <= 0:
                     return
                 self._changed.wait(min(remaining, LONGEST_WAIT))
+
+    def _patience(self) -> float:
+        """Return the time to wait after the last message, or after the end of the input."""
+        if self._received != self._count:
+            return self._wait if self._input_ended else inf
+        if self._input_ended:
+            return 0.0
+        # The standard input may stay open without further lines.
+        return inf if self._messages else self._rest
 
     def _receive(self) -> None:
         """The receiver's thread: print the messages until the end."""
         try:
             for message in self._ws:
                 if self._received == self._count:
-                    return
+                    continue
                 self._print(message)
                 with self._changed:
                     self._received += 1
