@@ -124,7 +124,8 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         "--count",
         type=positive,
         metavar="N",
-        help="close after N received messages; exit with code 1 if fewer arrive",
+        help="close after N received messages, once all messages of --message are sent; a greeting "
+        "of the server counts; exit with code 1 if fewer arrive",
     )
     messages.add_argument(
         "--wait",
