@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import traceback
 from typing import NoReturn
 
@@ -10,9 +9,10 @@ from ..server.reports.loggers import background
 from ..server.reports.output import is_plain, print_failure
 from ..server.timing import Timing
 from .exits import Exit
+from .parsers import Parser
 
 
-class Parser(argparse.ArgumentParser):
+class ServerParser(Parser):
     """A parser that prints its errors in the format of the log."""
 
     def error(self, message: str) -> NoReturn:

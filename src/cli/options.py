@@ -15,7 +15,7 @@ from ..server.app import HOST, PORT, App
 from ..server.service import REDIS_PREFIX
 from ..server.settings import Settings
 from . import values
-from .failing import Parser
+from .failing import ServerParser
 from .parsers import command_parser
 from .reference import first_sentences
 from .values import Kind
@@ -209,7 +209,7 @@ def argument_parser(prog: str) -> argparse.ArgumentParser:
     It has no defaults, so that its result contains only the values of given options.
     """
     description = "Serve WebSockets and server-sent events."
-    parser = command_parser(prog, description, SOURCES, EXAMPLES, kind=Parser)
+    parser = command_parser(prog, description, SOURCES, EXAMPLES, kind=ServerParser)
     parser.usage = f"{prog} [OPTION ...] [{APP.kind.metavar}]"
     parser.add_argument(
         APP.name,

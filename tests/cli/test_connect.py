@@ -227,6 +227,7 @@ def test_a_refusal_is_shown_with_the_beginning_of_its_body(run: Run) -> None:
                 "https://a.example/x",
             ],
         ),
+        (302, ("X-Other", ""), b"", ["  the server answered 302 Found"]),
         (
             200,
             ("Content-Type", "text/event-stream; charset=utf-8"),
@@ -241,6 +242,27 @@ def test_a_refusal_is_shown_with_the_beginning_of_its_body(run: Run) -> None:
             ("Content-Type", "text/html"),
             b"\n<!doctype html>",
             ["  the server answered 200 OK"],
+        ),
+        (
+            403,
+            ("Content-Type", "application/xhtml+xml; charset=utf-8"),
+            b"<?xml version='1.0'?>",
+            ["  the server answered 403 Forbidden"],
+        ),
+        (
+            500,
+            ("Content-Type", "text/event-stream"),
+            b"the topic does not exist",
+            [
+                "  the server answered 500 Internal Server Error",
+                "    the topic does not exist",
+            ],
+        ),
+        (
+            403,
+            ("Content-Type", "application/xml"),
+            b"<error>the token has expired</error>",
+            ["  the server answered 403 Forbidden", "    <error>the token has expired</error>"],
         ),
     ],
 )

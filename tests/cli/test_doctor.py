@@ -148,7 +148,12 @@ FORBIDDEN = [answer(403, body=b"not you")] * 3
             [answer(200, ("Content-Type", STREAM))],
             "is an event stream and not a WebSocket: examine http://127.0.0.1:",
         ),
+        (
+            [answer(500, ("Content-Type", STREAM), body=b"the topic does not exist")],
+            "Internal Server Error (the topic does not exist)",
+        ),
         ([answer(302, ("Location", "/login"))], "The URL redirects to /login"),
+        ([answer(302)], "A redirect has no target: The server answered 302 Found"),
         ([down], "Cloudflare: 520 to 526: check the origin server"),
         ([answer(426, ("Server", "cloudflare"))], "Cloudflare: Network > WebSockets: on"),
         ([answer(426, ("Via", "1.1 Caddy"))], "Caddy:      remove header_up and request_header"),
@@ -160,6 +165,11 @@ def test_refused_upgrades_are_explained(
     code, report = examine("ws", *scripts)
     assert found in report
     assert code == 1
+
+
+def test_the_urls_may_follow_two_dashes(run: Run) -> None:
+    ran = run("doctor", "--", "-host:port/x")
+    assert (ran.code, "'ws://-host:port/x'" in ran.err[-1]) == (2, True)
 
 
 def test_an_error_of_the_application_has_no_remedy_of_a_proxy(examine: Examine) -> None:

@@ -159,6 +159,16 @@ def test_a_refusal_is_shown_with_its_body(run: Run, play: Any) -> None:
     ]
 
 
+def test_an_error_of_the_type_of_streams_is_shown_with_its_body(run: Run, play: Any) -> None:
+    header = ("Content-Type", "text/event-stream")
+    server = play(lambda visit: visit.answer(500, header, body=b"the topic does not exist"))
+    ran = run("events", server.http_url(), "--no-reconnect")
+    assert (ran.code, ran.err[1:]) == (
+        4,
+        ["  the server answered 500 Internal Server Error", "    the topic does not exist"],
+    )
+
+
 @pytest.mark.usefixtures("quick")
 def test_a_refusal_after_a_reconnect_ends_the_command(run: Run, play: Any) -> None:
     server = play(

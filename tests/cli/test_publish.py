@@ -43,6 +43,23 @@ def test_messages_are_stored_in_the_log_of_the_topic(run: Run, broker: RedisServ
     assert log.index("first-message") < log.index("second-message")
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--", "topic", "-first", "-second"],
+        ["--event", "tick", "--", "topic", "-first", "-second"],
+        ["topic", "--event", "tick", "--", "-first", "-second"],
+        ["topic", "--", "-first", "-second"],
+    ],
+)
+def test_messages_after_two_dashes_may_begin_with_a_dash(
+    run: Run, broker: RedisServer, arguments: list[str]
+) -> None:
+    ran = run("publish", "--redis", broker.url, "--redis-prefix", "dashes:", *arguments)
+    assert (ran.code, ran.err) == (0, [])
+    assert ran.out[0] == "Redis has stored 2 events of the topic 'topic'."
+
+
 def test_lines_of_the_input_are_events(broker: RedisServer) -> None:
     with Program("publish", "lines", "--event", "tick", "--redis", broker.url) as program:
         program.stdin.write(b"line-number-one\nline-number-two\n")

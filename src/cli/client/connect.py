@@ -11,7 +11,7 @@ from wsframe.client import WebSocket, connect
 
 from ..exits import Exit, exit_codes
 from ..parsers import command_parser
-from .failures import exit_code, explain
+from .failures import exit_code, explain, is_stream
 from .interactive import Interactive
 from .options import add_request_options, add_url, positive, seconds, tls_context
 from .piped import Piped, given, is_terminal
@@ -21,6 +21,8 @@ from .terminal import note
 REGULAR = (1000, 1001, 1005)
 # The maximum time for the closing handshake after Ctrl-C or Ctrl-D, in seconds.
 CLOSE_TIMEOUT = 2.0
+
+STREAM = "the URL is an event stream, which the command events follows"
 
 EXAMPLES = """\
 examples:
@@ -51,7 +53,8 @@ def main(arguments: Sequence[str], prog: str) -> int:
         )
     except (HandshakeError, OSError) as error:
         # An SSLError for an invalid certificate is also a ValueError.
-        explain(prog, options.url, error)
+        found_stream = isinstance(error, HandshakeError) and is_stream(error)
+        explain(prog, options.url, error, STREAM if found_stream else "")
         return exit_code(error)
     except (ValueError, ImportError) as error:
         parser.error(str(error))

@@ -15,6 +15,9 @@ from .terminal import note, printable
 MAX_LINES = 20
 MAX_CHARACTERS = 2000
 EVENT_STREAM = "text/event-stream"
+# The types of pages, which are for browsers; and the beginnings of a page with another type.
+PAGE_TYPES = ("text/html", "application/xhtml+xml")
+PAGE_BEGINNINGS = ("<!doctype html", "<html")
 REDIRECTS = (301, 302, 303, 307, 308)
 PHRASES = {int(status): status.phrase for status in HTTPStatus}
 
@@ -24,10 +27,11 @@ def exit_code(error: Exception) -> Exit:
     return Exit.REFUSED if isinstance(error, HandshakeError) else Exit.UNREACHABLE
 
 
-def explain(prog: str, url: str, error: Exception) -> None:
-    """Print the failure of a request to the standard error."""
+def explain(prog: str, url: str, error: Exception, advice: str = "") -> None:
+    """Print the failure of a request, with advice for it, to the standard error."""
     note(f"{prog}: {url}", "bad")
-    for line in describe(error):
+    first, *body = describe(error)
+    for line in (f"{first}: {advice}" if advice else first, *body):
         note(f"  {line}")
 
 
@@ -63,23 +67,30 @@ def header_of(error: HandshakeError, name: str) -> str:
 
 def is_stream(error: HandshakeError) -> bool:
     """Return True if the refusal of an upgrade is the head of an event stream."""
-    return header_of(error, "content-type").lower().startswith(EVENT_STREAM)
+    return error.status == 200 and _type_of(error) == EVENT_STREAM
+
+
+def _type_of(error: HandshakeError) -> str:
+    """Return the media type of a refusal, without its parameters; "" if it is missing."""
+    return header_of(error, "content-type").partition(";")[0].strip().lower()
+
+
+def _is_page(error: HandshakeError, text: str) -> bool:
+    """Return True if the body of a refusal is a page for browsers."""
+    return _type_of(error) in PAGE_TYPES or text.lstrip().lower().startswith(PAGE_BEGINNINGS)
 
 
 def _refusal(error: HandshakeError) -> str:
     text = error.reason
     if error.answered and error.status in PHRASES:
         text = f"{text} {PHRASES[error.status]}"
-    if error.status in REDIRECTS:
-        return f"{text}: use the URL of the redirect, {header_of(error, 'location')}"
-    if is_stream(error):
-        return f"{text}: the URL is an event stream, which the command events follows"
-    return text
+    target = header_of(error, "location") if error.status in REDIRECTS else ""
+    return f"{text}: use the URL of the redirect, {target}" if target else text
 
 
 def _body(error: HandshakeError) -> list[str]:
     text = error.body.decode("utf-8", "replace")
-    if is_stream(error) or text.lstrip().startswith("<"):  # HTML is for browsers
+    if is_stream(error) or _is_page(error, text):
         return []
     lines = [line.rstrip() for line in text[:MAX_CHARACTERS].splitlines()]
     lines = [printable(line) for line in lines if line]

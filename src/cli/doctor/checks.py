@@ -112,7 +112,8 @@ def explain_status(error: HandshakeError) -> Finding | None:
     text = quote(error)
     if error.status in REDIRECTS:
         target = header_of(error, "location")
-        return Finding(Grade.PROBLEM, f"The URL redirects to {target}", "redirect")
+        text = f"The URL redirects to {target}" if target else f"A redirect has no target: {text}"
+        return Finding(Grade.PROBLEM, text, "redirect" if target else "")
     if error.status == 200:
         return Finding(Grade.PROBLEM, f"A page answers for this path: {text}", "route")
     if error.status == 404:
