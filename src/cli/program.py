@@ -6,8 +6,9 @@ import difflib
 import importlib
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from wsframe import __version__
 from wsframe.kernels import INSTRUCTION_SET
@@ -72,15 +73,25 @@ def main(arguments: Sequence[str] | None = None, prog: str = "wsframe") -> int:
         arguments: the arguments of the program; None for those of the process.
         prog: the name of the program in messages.
     """
-    replace_closed_streams()
     name, *rest = (sys.argv[1:] if arguments is None else arguments) or [""]
+    return run_with_streams(partial(_run, name, rest, prog), f"{prog} {name}")
+
+
+def run_with_streams(run: Callable[[], int], name: str) -> int:
+    """Run a command whose standard streams may be closed or fail; return its exit code.
+
+    Args:
+        run: a function that runs the command and returns its exit code.
+        name: the name of the program and the command in messages.
+    """
+    replace_closed_streams()
     try:
-        return _run(name, rest, prog)
+        return run()
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
     except OutputError as error:
         if str(error):
-            print(f"{prog} {name}: cannot write the output: {error}", file=sys.stderr)
+            print(f"{name}: cannot write the output: {error}", file=sys.stderr)
         return Exit.FAILED
 
 

@@ -103,10 +103,12 @@ def test_help_of_a_command_is_its_help(run: Run) -> None:
 posix = pytest.mark.skipif(sys.platform == "win32", reason="the shell is POSIX's")
 
 
-def run_in_shell(arguments: str) -> tuple[int, str, str]:
-    """Run the program with the redirections of a shell; return its exit code and output."""
-    command = f"exec {shlex.quote(sys.executable)} -m wsframe {arguments}"
-    ran = run_process(["sh", "-c", command])
+def run_in_shell(
+    arguments: str, *, module: str = "wsframe", directory: Path | None = None
+) -> tuple[int, str, str]:
+    """Run a module with the redirections of a shell; return its exit code and output."""
+    command = f"exec {shlex.quote(sys.executable)} -m {module} {arguments}"
+    ran = run_process(["sh", "-c", command], directory)
     return ran.returncode, ran.stdout, ran.stderr
 
 
@@ -133,13 +135,57 @@ def test_a_closed_stream_changes_neither_the_exit_code_nor_the_other_stream(
     assert ("2>&-" in arguments) <= (err == "")
 
 
+# A program that ends with code 7 if these descriptors discard everything.
+DISCARDING = """
+import os, sys
+null = os.stat(os.devnull)
+sys.exit(7 if all(os.path.samestat(os.fstat(each), null) for each in {descriptors}) else 8)
+"""
+
+
+@posix
+@pytest.mark.parametrize(
+    ("module", "arguments"), [("wsframe", "serve program:app"), ("wsframe.server", "program:app")]
+)
+@pytest.mark.parametrize(
+    ("closed", "descriptors"), [(">&-", [1]), ("2>&-", [2]), (">&- 2>&-", [1, 2])]
+)
+def test_no_file_of_the_program_gets_the_descriptor_of_a_closed_stream(
+    tmp_path: Path, module: str, arguments: str, closed: str, descriptors: list[int]
+) -> None:
+    program = DISCARDING.format(descriptors=descriptors)
+    (tmp_path / "program.py").write_text(program, encoding="utf-8")
+    ran = run_in_shell(f"{arguments} {closed}", module=module, directory=tmp_path)
+    assert ran == (7, "", "")
+
+
+@posix
+@pytest.mark.parametrize("closed", [">&-", "2>&-"])
+def test_a_closed_stream_does_not_change_the_help_of_the_server(closed: str) -> None:
+    code, out, err = run_in_shell(f"--help {closed}", module="wsframe.server")
+    assert (code, err) == (0, "")
+    assert (closed == ">&-") is (out == "")
+
+
 @posix
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
-@pytest.mark.parametrize("arguments", ["--version", "--help", "doctor 127.0.0.1:1"])
-def test_output_that_cannot_be_written_is_a_failure(arguments: str) -> None:
-    command = arguments.split()[0]
-    reason = f"python -m wsframe {command}: cannot write the output: No space left on device\n"
-    assert run_in_shell(f"{arguments} >/dev/full") == (1, "", reason)
+@pytest.mark.parametrize(
+    ("module", "arguments", "name"),
+    [
+        ("wsframe", "--version", " --version"),
+        ("wsframe", "--help", " --help"),
+        ("wsframe", "doctor 127.0.0.1:1", " doctor"),
+        ("wsframe", "serve --help", " serve"),
+        ("wsframe", "help connect", " help"),
+        ("wsframe", "bench --version", " bench"),
+        ("wsframe.server", "--help", ""),
+    ],
+)
+def test_output_that_cannot_be_written_is_a_failure(
+    module: str, arguments: str, name: str
+) -> None:
+    reason = f"python -m {module}{name}: cannot write the output: No space left on device\n"
+    assert run_in_shell(f"{arguments} >/dev/full", module=module) == (1, "", reason)
 
 
 @posix
