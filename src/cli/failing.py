@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import traceback
 from typing import NoReturn
 
+from ..server.reports.failure import Failure
 from ..server.reports.loggers import background
 from ..server.reports.output import is_plain, print_failure
 from ..server.timing import Timing
@@ -19,14 +19,11 @@ class ServerParser(Parser):
         """Print the error, after the usage unless the format is JSON; exit."""
         if is_plain():
             super().error(message)
-        print_failure(message)
+        print_failure(Failure(message))
         self.exit(Exit.USAGE)
 
 
 def report(error: Exception | SystemExit) -> None:
     """Print an error, after the lines of the log."""
     background.flush(Timing.log_flush_timeout)
-    if isinstance(error, SystemExit):
-        print_failure(str(error))
-    else:
-        print_failure("".join(traceback.format_exception(error)).rstrip("\n"))
+    print_failure(Failure.of(error))

@@ -11,6 +11,7 @@ from dataclasses import fields, replace
 from functools import partial
 
 from ..server.logs.stderr import configure
+from ..server.reports.failure import Failure
 from ..server.reports.loggers import log
 from ..server.reports.output import flush_at_exit, is_plain, print_failure
 from ..server.running import activate, run
@@ -51,17 +52,23 @@ def main(arguments: Sequence[str], prog: str) -> int:
         return _run(parser, configuration, settings)
     except (Exception, SystemExit) as error:
         # The interpreter prints these errors as text, and an exit code was already explained.
-        if is_plain() or (isinstance(error, SystemExit) and not isinstance(error.code, str)):
+        if is_plain() or (isinstance(error, SystemExit) and isinstance(error.code, int | None)):
             raise
         report(error)
         return Exit.FAILED
 
 
 def _json_is_requested(arguments: Sequence[str]) -> bool:
-    """Return True if an option or a variable selects the log in JSON, before both are checked."""
+    """Return True if the option, or else the variable, selects the log in JSON.
+
+    Neither these nor the other arguments are checked yet.
+    """
     setting = SETTINGS["log_format"]
-    option = f"{setting.flag}=json" in "=".join(arguments)
-    return option or os.environ.get(setting.variable) == "json"
+    parser = argparse.ArgumentParser(add_help=False)
+    variable = os.environ.get(setting.variable)
+    parser.add_argument(f"{setting.flag}", dest=setting.name, nargs="?", default=variable)
+    found, _ = parser.parse_known_args(arguments)
+    return vars(found)[setting.name] == "json"
 
 
 def _run(parser: argparse.ArgumentParser, configuration: Configuration, settings: Settings) -> int:
@@ -103,7 +110,7 @@ def _serve(configuration: Configuration, settings: Settings) -> int:
     except BrokerRefused as error:
         sys.exit(f"{configuration.sources.get('redis', 'Redis')}: {error}")
     except ListenError as error:
-        print_failure(error.strerror or str(error))
+        print_failure(Failure(error.strerror or str(error)))
         return Exit.FAILED
     if not flush_at_exit():
         os._exit(0)  # if a handler is blocked in print(), Python would abort at its exit

@@ -34,10 +34,10 @@ from .workers.supervisor import Supervisor
 from .workers.worker import SupervisorLink
 
 # The reason why SIGHUP has no effect without workers and without the file of a certificate.
-NO_RELOAD = [
+NO_RELOAD = (
     "SIGHUP replaces workers (workers) and reads the certificate again (cert), and this server has "
-    "neither; restart it instead"
-]
+    "neither; restart it instead",
+)
 
 
 class StartServer(Protocol):
@@ -216,7 +216,7 @@ def _run_workers(
         stack.callback(background.close)
         code = supervisor.run()
     if code:
-        sys.exit(supervisor.failure or code)
+        raise SystemExit(supervisor.failure or code)
 
 
 def _renew(renew: Callable[[], object]) -> list[str]:

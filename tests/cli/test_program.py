@@ -181,9 +181,7 @@ def test_a_closed_stream_does_not_change_the_help_of_the_server(closed: str) -> 
         ("wsframe.server", "--help", ""),
     ],
 )
-def test_output_that_cannot_be_written_is_a_failure(
-    module: str, arguments: str, name: str
-) -> None:
+def test_output_that_cannot_be_written_is_a_failure(module: str, arguments: str, name: str) -> None:
     reason = f"python -m {module}{name}: cannot write the output: No space left on device\n"
     assert run_in_shell(f"{arguments} >/dev/full", module=module) == (1, "", reason)
 

@@ -498,10 +498,25 @@ JSON = "--log-format=json"
             "ModuleNotFoundError: No module named 'not_there_at_all'",
             marks=posix,
         ),
+        ([JSON, "lines:app"], 1, "ValueError: boom\\nsecond line"),
+        pytest.param(
+            [JSON, "lines:app", "--port=0", "--workers=1"],
+            1,
+            "ValueError: boom\\nsecond line",
+            marks=posix,
+        ),
+        ([JSON, "ending:app"], 1, "line one\\nline two"),
+        pytest.param(
+            [JSON, "ending:app", "--port=0", "--workers=1"],
+            1,
+            "line one\\nline two",
+            marks=posix,
+        ),
         ([JSON, "--host", "no such host"], 1, "cannot listen on no such host:9292: "),
         ([JSON, "--cert=none.pem"], 2, "cannot read none.pem: No such file"),
         ([JSON, "--reload", "--workers=2"], 2, "reload cannot be combined with workers or fds"),
         (["--log-format", "json", "--nothing"], 2, "unrecognized arguments: --nothing"),
+        (["--log-format=text", "--log-f", "json", "--nothing"], 2, "unrecognized arguments: "),
         (["--config", "json.toml"], 2, "max_thread_share must be "),
     ],
 )
@@ -509,11 +524,13 @@ def test_an_error_at_startup_is_an_object_in_json(
     directory: Path, arguments: list[str], code: int, message: str
 ) -> None:
     (directory / "json.toml").write_text('log_format = "json"\nmax_thread_share = 3\n')
+    (directory / "lines.py").write_text('raise ValueError("boom\\nsecond line")\n')
+    (directory / "ending.py").write_text('raise SystemExit("line one\\nline two")\n')
     result = run([sys.executable, *COMMAND, *arguments], directory)
     assert (result.returncode, result.stdout) == (code, "")
     record = json.loads(result.stderr)
     assert (record["level"], record["message"][: len(message)]) == ("CRITICAL", message)
-    assert ("traceback" in record) is ("broken:app" in arguments)
+    assert ("traceback" in record) is bool({"broken:app", "lines:app"} & {*arguments})
     if "traceback" in record:
         assert record["traceback"].startswith("Traceback (most recent call last):\n  File ")
 
@@ -526,6 +543,25 @@ def test_a_variable_for_json_applies_to_errors_in_arguments(
     result = run([sys.executable, *COMMAND, "--port=x"], directory)
     message = "argument --port: expected a port from 0 to 65535, got 'x'"
     assert json.loads(result.stderr)["message"] == message
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("variable", "arguments"),
+    [
+        ("json", ["--log-format", "text"]),
+        ("json", ["--log-format=json", "--log-format=text"]),
+        ("text", ["--log-format=jsonx"]),
+        ("", ["--log-format"]),
+    ],
+)
+def test_the_last_option_decides_the_format_of_errors_in_arguments(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, variable: str, arguments: list[str]
+) -> None:
+    monkeypatch.setenv("WSFRAME_LOG_FORMAT", variable)
+    result = run([sys.executable, *COMMAND, "--port=x", *arguments], directory)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith("usage: python -m wsframe.server ")
 
 
 @pytest.mark.slow

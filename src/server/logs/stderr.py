@@ -13,7 +13,7 @@ import sys
 from functools import partial
 
 from ..reports.loggers import ACCESS, SERVER, background, rendered, size_of
-from ..reports.output import plain, use_form
+from ..reports.output import use_form
 from ..reports.text import block, without_margin
 from . import access
 from .access import timestamp
@@ -56,14 +56,16 @@ class JSONFormatter(logging.Formatter):
         return json.dumps(fields)
 
 
-def json_line(message: str, level: int) -> str:
+def json_line(message: str, level: int, traceback: str) -> str:
     """Any thread: return a message of the program as a line of the log in JSON.
 
-    If the message is a traceback, its last line becomes the message of the record.
+    Args:
+        message: the message.
+        level: its level, as in :mod:`logging`.
+        traceback: the traceback of an exception; "" without one.
     """
-    *above, last = message.split("\n")
-    record = rendered(logging.LogRecord(SERVER, level, __file__, 0, last, None, None))
-    record.exc_text = block(message) if above else None
+    record = rendered(logging.LogRecord(SERVER, level, __file__, 0, message, None, None))
+    record.exc_text = block(traceback) if traceback else None
     return JSONFormatter().format(record)
 
 
@@ -166,7 +168,7 @@ def configure(*, access_log: bool = False, as_json: bool = False, level: str | N
         level: the lowest level of the records of ``wsframe.server``, such as "INFO"; None for that
             of the program.
     """
-    use_form(json_line if as_json else plain)
+    use_form(json_line if as_json else None)
     if level is not None:
         logging.getLogger(SERVER).setLevel(level)
     if access_log:

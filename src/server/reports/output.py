@@ -16,37 +16,38 @@ from contextlib import suppress
 from typing import TextIO, TypeAlias
 
 from ..timing import Timing
+from .failure import Failure
+from .text import printable
 
 # The name of the thread that flushes the streams at exit.
 FLUSH_THREAD = "wsframe-output"
 
 
-#: A function that returns the text to print for a message and its level, as in :mod:`logging`.
-Form: TypeAlias = "Callable[[str, int], str]"
+#: A function that returns the line to print for a message, its level as in :mod:`logging`, and a
+#: traceback or "".
+Form: TypeAlias = "Callable[[str, int, str], str]"
+
+_form: Form | None = None
 
 
-def plain(message: str, level: int) -> str:
-    """Any thread: return the message itself, the form for people."""
-    return message
-
-
-_form: Form = plain
-
-
-def use_form(form: Form) -> None:
-    """The main thread: print all later lines in another form."""
+def use_form(form: Form | None) -> None:
+    """The main thread: print all later lines in another form; None for the form for people."""
     global _form
     _form = form
 
 
 def is_plain() -> bool:
     """Any thread: return True if the lines are printed in the form for people."""
-    return _form is plain
+    return _form is None
 
 
 def announce(message: str) -> None:
-    """Any thread: print a line on standard output, unless that would block."""
-    stream, line = sys.stdout, _form(message, logging.INFO)
+    """Any thread: print a line on standard output, unless that would block.
+
+    The message may contain untrusted text, such as that of an exception.
+    """
+    line = printable(message) if _form is None else _form(message, logging.INFO, "")
+    stream = sys.stdout
     with suppress(Exception):  # the stream may be closed, have no reader, or be a failing object
         file = _descriptor(stream)
         if file is None:
@@ -57,13 +58,17 @@ def announce(message: str) -> None:
             os.write(file, f"{line}\n".encode(stream.encoding, "backslashreplace"))
 
 
-def print_failure(message: str) -> None:
+def print_failure(failure: Failure) -> None:
     """The main thread: print the reason for which the program fails on standard error.
 
-    The message may be a traceback.
+    The form for people is that of the interpreter.
     """
+    if _form is None:
+        text = str(failure)
+    else:
+        text = _form(failure.message, logging.CRITICAL, failure.traceback)
     with suppress(Exception):  # the exit code must not depend on the stream
-        sys.stderr.write(f"{_form(message, logging.CRITICAL)}\n")
+        sys.stderr.write(f"{text}\n")
         sys.stderr.flush()
 
 

@@ -6,6 +6,7 @@ from io import BufferedRandom
 from math import inf
 from time import monotonic
 
+from ..reports.failure import Failure
 from ..reports.stats import Stats
 from .channel import Channel, encode_stats
 from .collector import Participant
@@ -24,7 +25,7 @@ class WorkerProcess:
         channel: the channel to the worker.
         stacks: file to which the worker writes the stacks of its threads; None without a
             ``worker_timeout``, or without a place for the file.
-        reason: the reason that the worker gave for not starting; "" if it gave none.
+        reason: the reason that the worker gave for not starting; None if it gave none.
         started: True once the worker serves.
         forked_at: time of the fork.
         watchdog: the check that the worker's loops make progress.
@@ -43,7 +44,7 @@ class WorkerProcess:
         self.slot = slot
         self.channel = channel
         self.stacks = stacks
-        self.reason = ""
+        self.reason: Failure | None = None
         self.started = False
         self.forked_at: float = monotonic()
         self.watchdog: Watchdog = Watchdog(monotonic, timeout, lambda: channel.send("check"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
+from ..reports.failure import Failure
 from ..reports.loggers import log
 from ..status import Status
 from .process import WorkerProcess
@@ -65,7 +66,7 @@ class Reload:
                 try:
                     worker.successor = self._fork(worker.slot)
                 except OSError as error:
-                    self._give_up(worker, f"{error.strerror}")
+                    self._give_up(worker, Failure(f"{error.strerror}"))
             elif worker.successor.started and not worker.retired:
                 self._retire(worker)
             else:
@@ -74,7 +75,7 @@ class Reload:
         if self.running and self._all_serve():
             self._end(partly=True)
 
-    def successor_failed(self, successor: WorkerProcess, reason: str) -> bool:
+    def successor_failed(self, successor: WorkerProcess, reason: Failure) -> bool:
         """Keep the old workers, if a worker that has ended was the successor of one of them."""
         for worker in self._outdated:
             if worker.successor is successor and not worker.ended:
@@ -82,13 +83,13 @@ class Reload:
                 return True
         return False
 
-    def _give_up(self, worker: WorkerProcess, reason: str) -> None:
+    def _give_up(self, worker: WorkerProcess, reason: Failure) -> None:
         worker.successor = None
         kept = sum(not each.ended for each in self._outdated)
         which = "the" if kept == self._number else f"{kept} of {self._number}"
         event = f"keeping {which} old workers, because a new one failed to start"
         log_failed_start(event, reason)
-        self._problems.append(f"{event}: {reason.splitlines()[-1]}")
+        self._problems.append(f"{event}: {reason.message}")
         self._outdated.clear()
         self._end(partly=kept < self._number)
 
@@ -97,8 +98,7 @@ class Reload:
         self._status.reloaded(self._problems, partly=partly)
 
 
-def log_failed_start(event: str, reason: str) -> None:
-    """Log that a worker failed to start; the reason may be a traceback."""
-    lines = reason.splitlines()
-    above = {"stack": "\n".join(lines[:-1])} if len(lines) > 1 else None
-    log.error("%s: %s", event, lines[-1], extra=above)
+def log_failed_start(event: str, reason: Failure) -> None:
+    """Log that a worker failed to start, with the traceback of an exception."""
+    extra = {"stack": reason.traceback} if reason.traceback else None
+    log.error("%s: %s", event, reason.message, extra=extra)

@@ -26,6 +26,7 @@ from typing import NoReturn
 
 from ..forks import close_in_children, passed_to_child
 from ..reports import output
+from ..reports.failure import Failure
 from ..reports.loggers import background, log
 from ..reports.throttled import ThrottledLog
 from ..settings import Settings
@@ -59,7 +60,7 @@ class Supervisor:
         status: the object that reports the states of the service.
 
     Attributes:
-        failure: the reason for giving up, or "".
+        failure: the reason for giving up, or None.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class Supervisor:
         on_serving: Callable[[], object],
         status: Status,
     ) -> None:
-        self.failure: str = ""
+        self.failure: Failure | None = None
         self._listening = listening
         self._settings = settings
         self._start = start
@@ -95,7 +96,7 @@ class Supervisor:
         self._any_started = self._all_started = False
         self._failures = 0  # the number of successive failed starts
         self._pause = 0.0  # the pause before the latest replacement, in seconds
-        self._last_reason = ""  # the reason of the last failed start
+        self._last_reason: Failure | None = None  # the reason of the last failed start
         self._signals = signals
         self._signals_handled = 0
         self._dropped = ThrottledLog()
@@ -223,7 +224,7 @@ class Supervisor:
             if kind == "started":
                 self._started(worker)
             elif kind == "failed":
-                worker.reason = content
+                worker.reason = Failure(*content)
             elif kind == "alive":
                 worker.watchdog.answered()
             elif kind == "close":
@@ -263,7 +264,7 @@ class Supervisor:
                 log.error("worker %d did not shut down cleanly: %s", worker.pid, how)
                 self._exit_code = 1 if self._kill_at is not None else self._exit_code
             return
-        reason = worker.reason or f"worker {worker.pid} ended: {how}"
+        reason = worker.reason or Failure(f"worker {worker.pid} ended: {how}")
         if not worker.started and self._reload.successor_failed(worker, reason):
             return
         if worker.hung:
@@ -285,16 +286,16 @@ class Supervisor:
             short = monotonic() - worker.forked_at < Timing.worker_min_lifetime
             self._replace(worker.slot, short=short)
 
-    def _failed(self, reason: str) -> None:
+    def _failed(self, reason: Failure) -> None:
         """Count a worker that has ended before it served, or could not be forked."""
         if reason != self._last_reason:
             self._last_reason = reason
             log_failed_start("a worker failed to start", reason)
         self._failures += 1
         if self._failures == MAX_FAILURES:
-            self._give_up(f"giving up: {MAX_FAILURES} workers in a row failed to start")
+            self._give_up(Failure(f"giving up: {MAX_FAILURES} workers in a row failed to start"))
 
-    def _give_up(self, reason: str) -> None:
+    def _give_up(self, reason: Failure) -> None:
         self.failure = reason
         self._exit_code = 1
         self._stop()
@@ -310,7 +311,7 @@ class Supervisor:
         try:
             self._fork(slot)
         except OSError as error:
-            self._failed(f"{error.strerror}")
+            self._failed(Failure(f"{error.strerror}"))
             self._replace(slot, short=True)
 
     def _fork(self, slot: int) -> WorkerProcess:

@@ -7,7 +7,6 @@ import faulthandler
 import signal
 import sys
 import threading
-import traceback
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
@@ -15,6 +14,7 @@ from io import BufferedRandom
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from ..forks import close_in_children
+from ..reports.failure import Failure
 from ..reports.stats import Stats, encode
 from ..signals import Interrupted, Signals
 from ..sockets.shutdown import SPREAD
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 DUMP_SIGNAL: int = getattr(signal, "SIGRTMAX", getattr(signal, "SIGQUIT", 0))
 # The maximum number of requests for metrics that wait at once.
 MAX_WAITING = 1000
-# The maximum length of the reason that a worker gives for not starting.
+# The maximum length of the message that a worker gives for not starting, and of its traceback.
 MAX_REASON = 1 << 16
 
 #: A callback; its argument is the metrics of the service, or None if they are not available.
@@ -195,8 +195,9 @@ def serve(
     except Interrupted:
         return 0
     except BaseException as error:  # a SystemExit must be reported, too
-        reason = str(error) if isinstance(error, SystemExit) else traceback.format_exc()
-        channel.send("failed", reason.strip()[-MAX_REASON:] or "SystemExit")
+        failure = Failure.of(error)
+        reason = [failure.message[:MAX_REASON], failure.traceback[-MAX_REASON:]]
+        channel.send("failed", reason)
         return 1
     link.begin()
     while not (signals.count or ended.is_set()):

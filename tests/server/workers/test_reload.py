@@ -23,6 +23,7 @@ from tests.support.clients import WebSocketClient
 from tests.support.log import ServerLog
 from tests.support.processes import COMMAND, ServerProcess
 from tests.support.waiting import TIMEOUT, wait_until
+from wsframe.server.reports.failure import Failure
 from wsframe.server.status import ServiceManager, Status
 from wsframe.server.workers.channel import channel_pair
 from wsframe.server.workers.process import WorkerProcess
@@ -343,6 +344,21 @@ def test_a_failed_fork_ends_the_reload(
     assert (service.reload.running, service.forked, service.retired) == (False, old, [])
 
 
+def test_the_reason_of_a_failure_is_printed_in_one_line_of_limited_length(
+    service: Service, log: ServerLog, capfd: pytest.CaptureFixture[str]
+) -> None:
+    service.reload.begin([service.fork(0)], [])
+    service.reload.step()
+    reason = Failure("ValueError: \x1b[31mtwo\nlines" + "x" * 10_000)
+    assert service.reload.successor_failed(service.forked[-1], reason)
+    out = capfd.readouterr().out
+    problem = "keeping the old workers, because a new one failed to start: ValueError: "
+    assert out.startswith(f"Not reloaded: {problem}\\x1b[31mtwo\\nlinesxxx")
+    assert re.search(r"x\.\.\.\(\+[0-9]+ characters\)\n$", out)
+    assert (len(out.splitlines()), len(out) < 5000) == (1, True)
+    log.expect(problem)
+
+
 def test_workers_that_were_replaced_before_the_failure_are_a_part_of_the_reload(
     service: Service, log: ServerLog, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -351,7 +367,9 @@ def test_workers_that_were_replaced_before_the_failure_are_a_part_of_the_reload(
     service.reload.step()
     old[0].ended = True
     service.reload.step()
-    assert service.reload.successor_failed(service.forked[-1], "Traceback\nValueError: no")
+    assert service.reload.successor_failed(
+        service.forked[-1], Failure("ValueError: no", "Traceback")
+    )
     problem = "keeping 1 of 2 old workers, because a new one failed to start: ValueError: no"
     log.expect(problem)
     out = capfd.readouterr().out
