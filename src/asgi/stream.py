@@ -8,7 +8,7 @@ from contextvars import copy_context
 from logging import WARNING
 from typing import NamedTuple
 
-from ..server.addresses import client_network, client_of
+from ..server.addresses import UNIX, client_network, client_of
 from ..server.reports.text import printable
 from ..server.reports.throttled import ThrottledLog
 from ..server.sessions.eventstream_session import encode_retry
@@ -165,7 +165,8 @@ class Stream(StreamReceiver):
     @property
     def description(self) -> str:
         """Any thread: the stream's path and the client's address, for the log."""
-        return f"{self._client} on {printable(self._path, LONGEST_PATH)}"
+        client = "a local client" if self._client == UNIX else self._client
+        return f"{client} on {printable(self._path, LONGEST_PATH)}"
 
     def put(self, block: bytes) -> None:
         """Loop owner: queue several encoded events as one block."""

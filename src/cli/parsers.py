@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import textwrap
-from typing import TextIO
+from typing import Any
 
 from .printing import write
 from .program import version
@@ -14,7 +14,7 @@ from .program import version
 class Parser(argparse.ArgumentParser):
     """A parser whose help and version are output of the program, and may fail like it."""
 
-    def _print_message(self, message: str, file: TextIO | None = None) -> None:
+    def _print_message(self, message: str, file: Any = None) -> None:
         """Print a message; argparse would ignore that standard output cannot be written.
 
         Raises:

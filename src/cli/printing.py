@@ -1,4 +1,4 @@
-"""The standard output of the commands that end with their output."""
+"""The standard streams of the commands, and output at which commands end if it fails."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def write(data: str | bytes) -> None:
 
 
 def replace_closed_streams() -> None:
-    """Let a closed standard output or error discard its text.
+    """Let a closed standard input be empty, and a closed standard output or error discard its text.
 
-    The first file that the program opens would otherwise get the descriptor.
+    The first files that the program opens would otherwise get the descriptors.
     """
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # the new file has its descriptor, the lowest free one
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
 
 
 def _discard_output() -> None:

@@ -68,7 +68,7 @@ def _json_is_requested(arguments: Sequence[str]) -> bool:
     variable = os.environ.get(setting.variable)
     parser.add_argument(f"{setting.flag}", dest=setting.name, nargs="?", default=variable)
     found, _ = parser.parse_known_args(arguments)
-    return vars(found)[setting.name] == "json"
+    return bool(vars(found)[setting.name] == "json")
 
 
 def _run(parser: argparse.ArgumentParser, configuration: Configuration, settings: Settings) -> int:

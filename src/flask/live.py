@@ -182,21 +182,6 @@ class Live(wsgi.Live):
         response: Response = super().events(source, identity=identity, **arguments)
         return response
 
-    def websocket_with(
-        self, options: Options, handler: Callable[..., Any], arguments: dict[str, Any]
-    ) -> Response:
-        """The request's thread: as :meth:`websocket`, with the options of this request's route.
-
-        The handler keeps its context, as with ``keep_context``.
-
-        Raises:
-            RuntimeError: as for :meth:`respond`.
-        """
-        self._keeping.add(code_of(handler))
-        route = self._handlers.websocket(handler, options)
-        response: Response = self.respond(Application(self, route, handler, None, arguments, None))
-        return response
-
     def respond(self, application: Application) -> Any:
         """Any thread: return the view's result for a WSGI application.
 
@@ -235,3 +220,19 @@ class Live(wsgi.Live):
                 "them before Live(app) or live.init_app(app)"
             )
         self._compared = True
+
+
+def websocket_with(
+    live: Live, options: Options, handler: Callable[..., Any], arguments: dict[str, Any]
+) -> Response:
+    """The request's thread: as :meth:`Live.websocket`, with the options of this request's route.
+
+    The handler keeps its context, as with ``keep_context``.
+
+    Raises:
+        RuntimeError: as for :meth:`Live.respond`.
+    """
+    live._keeping.add(code_of(handler))
+    route = live._handlers.websocket(handler, options)
+    response: Response = live.respond(Application(live, route, handler, None, arguments, None))
+    return response

@@ -15,7 +15,7 @@ from ..server import WebSocket
 from ..server.dispatch.routes import check_kind
 from ..server.http.paths import check_path_type
 from ..wsgi.handlers import checked_options
-from .live import EXTENSION, Live
+from .live import EXTENSION, Live, websocket_with
 
 # Flask-Sock's key in ``app.config``, and the options in its value.
 CONFIGURATION = "SOCK_SERVER_OPTIONS"
@@ -210,7 +210,7 @@ def _view_of(handler: Callable[..., Any]) -> Callable[..., Any]:
             subprotocols=(subprotocols,) if isinstance(subprotocols, str) else subprotocols,
             max_message_size=options.get("max_message_size") or MAX_MESSAGE_SIZE,
         )
-        return live.websocket_with(checked, live_handler, variables)
+        return websocket_with(live, checked, live_handler, variables)
 
     return view
 

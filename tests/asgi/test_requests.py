@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
+import logging
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Generator
@@ -323,6 +324,33 @@ def test_the_end_of_a_request_during_a_send_is_survived(topics: Topics) -> None:
             await asyncio.sleep(0)
 
     run(test)
+
+
+@pytest.mark.parametrize(
+    ("client", "named"), [(None, "a local client"), (("192.0.2.7", 1), "192.0.2.7")]
+)
+def test_the_log_names_a_client_that_accepts_no_data(
+    topics: Topics, log: ServerLog, client: object, named: str
+) -> None:
+    topic = topics.topic("news")
+
+    async def test() -> None:
+        request = Request(stream_of(topic, send_timeout=0.01), client=client, path="/named")
+        await request.until(b"id: ")
+        gate = asyncio.Event()
+
+        async def wait(message: Message) -> None:
+            await gate.wait()
+
+        request.send = wait  # type: ignore[method-assign]
+        topic.publish("a")
+        await request.task
+        gate.set()
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+    run(test)
+    log.expect(f"closing the event stream of {named} on /named: ", logging.WARNING)
 
 
 def test_a_loop_that_ends_ends_the_sends(topics: Topics) -> None:

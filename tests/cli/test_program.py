@@ -148,7 +148,8 @@ sys.exit(7 if all(os.path.samestat(os.fstat(each), null) for each in {descriptor
     ("module", "arguments"), [("wsframe", "serve program:app"), ("wsframe.server", "program:app")]
 )
 @pytest.mark.parametrize(
-    ("closed", "descriptors"), [(">&-", [1]), ("2>&-", [2]), (">&- 2>&-", [1, 2])]
+    ("closed", "descriptors"),
+    [(">&-", [1]), ("2>&-", [2]), (">&- 2>&-", [1, 2]), ("<&- >&- 2>&-", [0, 1, 2])],
 )
 def test_no_file_of_the_program_gets_the_descriptor_of_a_closed_stream(
     tmp_path: Path, module: str, arguments: str, closed: str, descriptors: list[int]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Iterator
 
 import pytest
 
 from tests.cli.conftest import Program, Run
 from tests.support.log import ServerLog
+from tests.support.processes import run as run_process
 from tests.support.redis_server import RedisServer
 
 pytestmark = pytest.mark.slow
@@ -68,6 +71,13 @@ def test_lines_of_the_input_are_events(broker: RedisServer) -> None:
         assert program.stdout.readline() == b"Redis has stored 2 events of the topic 'lines'.\n"
     log = "".join(stored(broker))
     assert log.index("line-number-one") < log.index("line-number-two")
+
+
+def test_a_closed_input_has_no_events(broker: RedisServer) -> None:
+    command = f"exec {shlex.quote(sys.executable)} -m wsframe publish x --redis {broker.url} <&-"
+    ran = run_process(["sh", "-c", command])
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout.startswith("Redis has stored 0 events of the topic 'x'.\n")
 
 
 def test_the_address_may_come_from_the_environment(

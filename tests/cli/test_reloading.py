@@ -50,7 +50,7 @@ def test_the_server_restarts_when_a_module_changes(tmp_path: Path) -> None:
         assert body(process, process.port) == b"one"
         change(program, PROGRAM.format(text="two"))
         process.expect(re.compile(r"Restarting, because program\.py has changed"))
-        assert body(process, int(process.expect(URL)[2])) == b"two"
+        assert body(process, int(process.expect(URL)["port"])) == b"two"
 
         # A program that cannot be loaded is loaded again after the next change.
         change(program, "if\n")
@@ -61,7 +61,7 @@ def test_the_server_restarts_when_a_module_changes(tmp_path: Path) -> None:
         process.expect(WAITING)
         change(module, "")
         process.expect(re.compile(r"Restarting, because module\.py has changed"))
-        assert body(process, int(process.expect(URL)[2])) == b"three"
+        assert body(process, int(process.expect(URL)["port"])) == b"three"
 
         change(program, "app = None\n")
         process.expect(re.compile("'app' in module 'program' is not an App"))
@@ -87,7 +87,7 @@ def test_a_signal_ends_a_server_that_reloads(tmp_path: Path) -> None:
 def test_a_failed_start_is_reported_in_the_format_of_the_log(tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text("if\n", encoding="utf-8")
     command = (*COMMAND, "program:app", "--reload", "--port=0", "--log-format=json")
-    failed = re.compile(r'^{.*"message": "(SyntaxError): invalid syntax", ([0-9]+)?.*}$')
+    failed = re.compile(r'^{.*"message": "SyntaxError: invalid syntax".*}$')
     with ServerProcess(*command, directory=tmp_path, until=failed) as process:
         record = json.loads(process.expect(re.compile("^.*$"))[0])
         assert WAITING.match(record["message"])

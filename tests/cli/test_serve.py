@@ -454,7 +454,7 @@ def test_in_json_the_lines_about_the_states_of_the_server_are_objects(
 ) -> None:
     certificates.write(directory)
     options = ("--cert=cert.pem", "--key=key.pem", f"--workers={workers}", "--log-format=json")
-    started = re.compile(r'^{.*"message": "Serving on (https://\S+:(\d+));.*}$')
+    started = re.compile(r'^{.*"message": "Serving on https://.*}$')
     command = (*COMMAND, "shop:application", "--port=0", "--drain=0", *options)
     line = re.compile("^.*$")
     with ServerProcess(*command, directory=directory, until=started) as process:
@@ -639,7 +639,7 @@ def test_the_log_level_is_an_option() -> None:
 
 def test_the_first_line_names_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WSFRAME_PURE", "1")
-    line = re.compile(r"Serving on (https?://\S+:(\d+));.* Kernels: pure Python \(slower")
+    line = re.compile(r"Serving on .* Kernels: pure Python \(slower")
     with ServerProcess(*COMMAND, "--port", "0", until=line) as process:
         process.signal(signal.SIGTERM)
         process.wait()

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 
 PATIENCE = 60.0  # seconds; the reloader looks for changes from time to time
 ROOT = Path(__file__).parent.parent.parent
-RUNSERVER = re.compile(r"(http)://127\.0\.0\.1:([1-9]\d*)/")
+RUNSERVER = re.compile(r"http://127\.0\.0\.1:(?P<port>[1-9]\d*)/")
 
 
 @pytest.fixture(autouse=True)

@@ -12,6 +12,7 @@ from tests.support.clients import Client, StreamClient, parse_response, upgrade
 from tests.support.handlers import generator_echo
 from tests.support.log import ServerLog
 from tests.wsgi import running
+from wsframe import wsgi
 from wsframe.flask import EventStream, Live
 
 from .conftest import NewLive, Run
@@ -21,6 +22,11 @@ def configured(**config: object) -> Flask:
     app = Flask("app")
     app.config.update(config)
     return app
+
+
+def test_the_extension_has_the_methods_of_live_and_init_app() -> None:
+    added = {*dir(Live)} - {*dir(wsgi.Live)}
+    assert {name for name in added if not name.startswith("_")} == {"init_app"}
 
 
 @pytest.mark.parametrize(("configuration", "arguments"), [(0, {}), (9, {"retry": 0.0})])

@@ -15,7 +15,7 @@ from wsframe import Close
 
 pytestmark = pytest.mark.slow
 
-RUNNING = re.compile(r"Running on (http://\S+:(\d+))")
+RUNNING = re.compile(r"Running on (?P<url>http://\S+:(?P<port>\d+))")
 PROGRAM = """
 from flask import Flask, session
 from wsframe.flask import Live

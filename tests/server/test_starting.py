@@ -24,7 +24,7 @@ STARTS = pytest.mark.parametrize(
     ],
 )
 # ServerProcess expects a group for the port, which is not known here.
-LOADING = re.compile("(loading)(0)?")
+LOADING = re.compile("loading")
 
 SLOW = """
 import os, time

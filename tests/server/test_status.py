@@ -93,7 +93,7 @@ def test_systemd_passes_its_socket_to_a_server(workers: str) -> None:
     options = [f"--setenv={name}" for name in os.environ if name.startswith(("PYTHON", "COV"))]
     command = [program, f"--listen=127.0.0.1:{port}", *options, sys.executable, *COMMAND]
     code = "import os, sys; os.execv(sys.argv[1], sys.argv[1:])"
-    until = re.compile(f"(Listening on 127.0.0.1:)({port})")
+    until = re.compile(f"Listening on 127.0.0.1:{port}")
     with ServerProcess("-c", code, *command, "--workers", workers, until=until) as process:
         # The first client starts the server, and is served by it.
         client = WebSocketClient(port, "/hello")

@@ -16,7 +16,7 @@ from .waiting import TIMEOUT
 
 # The arguments of the interpreter that start the command line.
 COMMAND = ("-m", "wsframe.server")
-URL = re.compile(r"Serving on (https?://\S+:(\d+));")
+URL = re.compile(r"Serving on (?P<url>https?://\S+:(?P<port>\d+));")
 
 
 class ServerProcess:
@@ -28,13 +28,14 @@ class ServerProcess:
         *arguments: the arguments of the interpreter.
         directory: the working directory.
         stderr: the file descriptor of its standard error; by default its standard output.
-        until: a pattern of the line that it prints when it has started.
+        until: a pattern of the line that it prints when it has started; its groups ``url`` and
+            ``port`` are optional.
         lifetime: the seconds after which it is killed.
 
     Attributes:
         pid: the process id.
-        port: the port that it has printed.
-        url: the URL that it has printed.
+        port: the port that it has printed, or 0.
+        url: the URL that it has printed, or "".
     """
 
     def __init__(
@@ -62,8 +63,9 @@ class ServerProcess:
         self._alarm = threading.Timer(lifetime, self.kill)
         self._alarm.start()
         try:
-            self.url, port = self.expect(until).groups("0")
-            self.port = int(port)
+            found = self.expect(until).groupdict()
+            self.url: str = found.get("url") or ""
+            self.port = int(found.get("port") or 0)
         except BaseException:
             self.__exit__()
             raise

@@ -23,7 +23,7 @@ Send: TypeAlias = Callable[[Message], Coroutine[Any, Any, None]]
 Result = TypeVar("Result")
 
 # The line that the program prints when it has started.
-STARTED = re.compile(r"Uvicorn running on (http://127\.0\.0\.1:(\d+)) ")
+STARTED = re.compile(r"Uvicorn running on (?P<url>http://127\.0\.0\.1:(?P<port>\d+)) ")
 
 
 class UvicornServer:

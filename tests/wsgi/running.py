@@ -21,7 +21,7 @@ from wsframe.testing import WSGIAppServer
 
 Application = Callable[..., Any]
 
-GUNICORN = re.compile(r"Listening at: (https?://\S+:(\d+)) ")
+GUNICORN = re.compile(r"Listening at: (?P<url>https?://\S+:(?P<port>\d+)) ")
 
 
 @contextmanager

@@ -72,7 +72,7 @@ print("listening", sock.getsockname()[1], flush=True)
 wsgi.server(sock, application, log_output=False)
 """
 )
-LISTENING = re.compile(r"(listening) (\d+)")
+LISTENING = re.compile(r"listening (?P<port>\d+)")
 EARLY = b"".join(masked(Opcode.TEXT, f"{number}") for number in range(30))
 
 

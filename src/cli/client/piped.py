@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from math import inf
@@ -24,7 +23,7 @@ LONGEST_WAIT = 1.0
 
 def is_terminal() -> bool:
     """Return True if the standard input is a terminal."""
-    return sys.stdin is not None and os.isatty(STDIN)
+    return os.isatty(STDIN)
 
 
 def given(argument: str, *, binary: bool) -> str | bytes:
@@ -178,8 +177,5 @@ class Piped:
 
 
 def _read() -> bytes:
-    """Wait for the next bytes of the standard input; return b"" at its end, or if it is closed."""
-    # The input is closed; its descriptor may belong to another file, such as the socket.
-    if sys.stdin is None:
-        return b""
+    """Wait for the next bytes of the standard input; return b"" at its end."""
     return os.read(STDIN, READ_SIZE)

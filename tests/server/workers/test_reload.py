@@ -112,7 +112,7 @@ def test_workers_are_replaced_and_no_client_is_refused(
     monkeypatch.chdir(directory)
     command = [*COMMAND, "program:app", "--workers=2", "--drain=0.2", "--stop-delay=600"]
     command.append("--port=0" if kind == "port" else "--unix=s")
-    until = re.compile(r"Serving on http(?:\+unix://(\S+)s|://localhost:([0-9]+));")
+    until = re.compile(r"Serving on http(?:\+unix://\S+s|://localhost:(?P<port>[0-9]+));")
     process = stack.enter_context(ServerProcess(*command, directory=directory, until=until))
 
     def connect() -> socket.socket:
@@ -383,4 +383,4 @@ def test_the_supervisor_replaces_a_successor_whose_predecessor_has_ended(service
     service.reload.begin(old, [])
     service.reload.step()
     old[0].ended = True
-    assert not service.reload.successor_failed(service.forked[-1], "it is broken")
+    assert not service.reload.successor_failed(service.forked[-1], Failure("it is broken"))
