@@ -47,7 +47,7 @@ COMPRESS = (
     ("encode {", "gzip", "minimum_length 1", "}"),
     ("encode gzip {", "minimum_length 1", "match {", "header Content-Type *", "}", "}"),
 )
-# Whether a response with ``no-transform``, such as an event stream, is left as it is.
+# Newer versions do not compress a response with ``no-transform``, such as an event stream.
 HONOURS_NO_TRANSFORM = VERSION >= (2, 6, 3)
 UNMARKED = reverse_proxy("header_down -Cache-Control")
 # The finding about a compressed stream: only newer versions flush it.
