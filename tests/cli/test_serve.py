@@ -393,8 +393,22 @@ def test_an_error_in_the_users_module_has_its_traceback(directory: Path, workers
     options = ("--port", "0", "--workers", workers)
     result = run([sys.executable, *COMMAND, "broken:app", *options], directory)
     assert result.returncode == 1
-    assert "broken.py" in result.stderr
-    assert result.stderr.count("No module named 'not_there_at_all'") == 1
+    assert result.stderr.splitlines() == [
+        "Traceback (most recent call last):",
+        f'  File "{directory / "broken.py"}", line 1, in <module>',
+        "    import not_there_at_all",
+        "ModuleNotFoundError: No module named 'not_there_at_all'",
+    ]
+
+
+def test_a_syntax_error_in_the_users_module_has_its_file_line_and_caret(directory: Path) -> None:
+    (directory / "broken.py").write_text("import os\nx = 1 +\n")
+    result = run([sys.executable, *COMMAND, "broken:app", "--port", "0"], directory)
+    assert result.returncode == 1
+    file, line, caret, error = result.stderr.splitlines()
+    assert file == f'  File "{directory / "broken.py"}", line 2'
+    assert (line, caret) == ("    x = 1 +", "           ^")
+    assert error == "SyntaxError: invalid syntax"
 
 
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
