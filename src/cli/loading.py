@@ -53,7 +53,7 @@ def _prepare(configuration: Configuration) -> App:
     """Load the app and configure logging, metrics and Redis as the settings require."""
     app = _load(configuration["app"], configuration.sources.get("app", "app"))
     configure_log(configuration)
-    redis = configuration["redis"]
+    redis, memory = configuration["redis"], configuration["topic_memory"]
     reports: dict[str, Callable[[str], None]] = {
         "metrics": app.metrics,
         "health": app.health,
@@ -65,6 +65,11 @@ def _prepare(configuration: Configuration) -> App:
                 add(configuration[name])
             except ValueError as error:
                 sys.exit(f"{configuration.sources[name]}: {error}")
+    if memory is not None:
+        try:
+            app.limit_topics(memory)
+        except ValueError as error:
+            sys.exit(f"{configuration.sources['topic_memory']}: {error}")
     if redis is not None:
         try:
             app.share_topics(redis, configuration["redis_prefix"])

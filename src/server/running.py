@@ -175,7 +175,9 @@ def _run_workers(
         signals = stack.enter_context(Signals(*STOP_SIGNALS, others=(signal.SIGCHLD, *HANGUP)))
         # The TLS context is created before the fork, so that a client can resume with another
         # worker.
-        current = replace(settings, cert=None, key=None, ssl_context=tls_context(settings))
+        current = replace(
+            settings, cert=None, key=None, client_ca=None, ssl_context=tls_context(settings)
+        )
         listening = listen_for_workers(host, port, settings, workers)
         for each in listening:
             stack.callback(each.close)

@@ -8,7 +8,7 @@ import signal
 import threading
 from _thread import allocate_lock, start_new_thread
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from time import sleep
 from weakref import ref
 
