@@ -205,7 +205,7 @@ def test_closings_under_a_key_of_another_type_stop_no_topic(
         line = log.expect("dropping event: Redis rejected the topic ").getMessage()
         assert "has the type string instead of " in line
         here.topic("news").publish("hello")
-        with pytest.raises(EventsLost, match="1 published events are lost: Redis rejected"):
+        with pytest.raises(EventsLost, match="1 published event is lost: Redis rejected"):
             here.flush()
         check_open(client)
         program.delete(key)

@@ -260,7 +260,7 @@ def test_a_hanging_redis_does_not_delay_close(redis_server: RedisServer, connect
 
     def close() -> None:
         here.publish_all("hello")
-        with pytest.raises(EventsLost, match="1 published events are lost"):
+        with pytest.raises(EventsLost, match="1 published event is lost"):
             streams.close(0.1)
 
     assert redis_server.ends_while_hanging(close)
