@@ -10,7 +10,6 @@ import os
 import re
 import tomllib
 from contextlib import redirect_stdout, suppress
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,8 +17,6 @@ from sphinx.ext.napoleon import GoogleDocstring
 
 from wsframe import __version__
 from wsframe.cli import main
-from wsframe.cli.reference import first_sentences
-from wsframe.server import Settings
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -80,8 +77,6 @@ INCLUDED = {
     "CONTRIBUTING.md": "contributing.md",
     "SECURITY.md": "security.md",
 }
-# The table of the settings replaces a remark for readers of the file.
-SETTINGS_TABLE = re.compile("<!-- settings -->.*<!-- end of settings -->", re.DOTALL)
 LINK = re.compile(r"\[([^\]]+)\]\((?!https?:|#|mailto:)([^)#\s]+)(#[^)\s]*)?\)")
 
 
@@ -112,8 +107,7 @@ def read_page(app: Sphinx, name: str, content: list[str]) -> None:
             source = ROOT / file
             content[0] = source.read_text("utf-8")
     text = LINK.sub(lambda link: follow(link, source, page), content[0])
-    text = re.sub(r"<!-- wsframe (.*--help) -->", help_of, text)
-    content[0] = SETTINGS_TABLE.sub(settings, text)
+    content[0] = re.sub(r"<!-- wsframe (.*--help) -->", help_of, text)
 
 
 def help_of(match: re.Match[str]) -> str:
@@ -122,17 +116,6 @@ def help_of(match: re.Match[str]) -> str:
     with redirect_stdout(printed), suppress(SystemExit):
         main(match[1].split())
     return f"```text\n{printed.getvalue()}```"
-
-
-def settings(_: re.Match[str]) -> str:
-    """Return the table of the settings."""
-    meanings = first_sentences(Settings)
-    rows = [
-        f"| {{attr}}`~wsframe.server.Settings.{field.name}` | `{field.default}` "
-        f"| {meanings[field.name]} |"
-        for field in fields(Settings)
-    ]
-    return "\n".join(["| setting | default | meaning |", "|---|---|---|", *rows])
 
 
 def read_property(

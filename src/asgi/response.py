@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from functools import partial
 from time import monotonic
 from typing import Any, TypeAlias
@@ -25,7 +25,7 @@ from .base import Response
 from .sends import Message, Send
 from .stream import Options, Stream
 
-NOT_STORED = [(b"cache-control", b"no-store")]
+NOT_STORED = ((b"cache-control", b"no-store"),)
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
@@ -181,8 +181,9 @@ def _end_wait(loop: asyncio.AbstractEventLoop, wait: asyncio.Timeout) -> None:
     wait.reschedule(loop.time())
 
 
-def _start(status: int, headers: list[tuple[bytes, bytes]]) -> Message:
-    return {"type": "http.response.start", "status": status, "headers": headers}
+def _start(status: int, headers: Iterable[tuple[bytes, bytes]]) -> Message:
+    """Return the first message of an answer. A middleware may change its list of headers."""
+    return {"type": "http.response.start", "status": status, "headers": [*headers]}
 
 
 def _end() -> Message:

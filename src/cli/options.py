@@ -14,6 +14,7 @@ from typing import Any
 from ..server.app import HOST, PORT, App
 from ..server.service import REDIS_PREFIX
 from ..server.settings import Settings
+from ..server.topics.registry import MEMORY
 from . import values
 from .failing import ServerParser
 from .parsers import command_parser
@@ -98,6 +99,8 @@ GROUPS: dict[str, tuple[Setting, ...]] = {
         _field("unix_group", values.GROUP),
         _field("cert", values.FILE),
         _field("key", values.FILE),
+        _field("client_ca", values.FILE),
+        _field("client_cert", values.CLIENT_CERT),
         _field(
             "hosts",
             values.HOSTS,
@@ -115,6 +118,11 @@ GROUPS: dict[str, tuple[Setting, ...]] = {
         _field("max_headers", values.COUNT),
         _field("max_kept_head", values.BYTES),
         _field("socket_buffer", values.BYTES),
+        _other(
+            "topic_memory",
+            values.BYTES,
+            f"{_app.get('topic_memory', '')} (default: that of the program, usually {MEMORY})",
+        ),
     ),
     "threads": (
         _field("loops", values.COUNT),
@@ -177,7 +185,11 @@ GROUPS: dict[str, tuple[Setting, ...]] = {
             "path that is answered with 200, and with 503 once the server begins to stop, such as "
             "/health",
         ),
-        _other("ready", values.PATH, "the same, and with 503 also while Redis does not answer"),
+        _other(
+            "ready",
+            values.PATH,
+            "path that is answered as that of --health, and with 503 also while Redis is silent",
+        ),
     ),
 }
 

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from wsframe import WSFrameError
 
 from ..server.app import App
+from ..server.timing import Timing
+from ..server.topics.errors import BrokerUnavailable
 from .exits import Exit
 from .options import REDIS, add_config, add_options
 from .parsers import command_parser
@@ -56,23 +58,41 @@ def main(arguments: Sequence[str], prog: str) -> int:
         configuration = resolve(options, REDIS)
     except SourceError as error:
         parser.error(str(error))
-    redis = configuration["redis"]
+    redis, prefix = configuration["redis"], configuration["redis_prefix"]
+    if redis is None:
+        redis = LOCAL_REDIS
     lines = (line.rstrip("\r\n") for line in sys.stdin)
     try:
-        app = App(
-            redis=LOCAL_REDIS if redis is None else redis,
-            redis_prefix=configuration["redis_prefix"],
-        )
+        app = App(redis=redis, redis_prefix=prefix)
+        _try_to_connect(redis, prefix)
         count = _publish(app, options.topic, options.messages or lines, options.event, options.key)
     except (WSFrameError, ModuleNotFoundError, ValueError) as error:
         print(f"{prog}: {error}", file=sys.stderr)
         return Exit.FAILED
     write(
         f"Redis has stored {count} event{'s' * (count != 1)} of the topic {options.topic!r}.\n"
-        f"Apps with this Redis and the prefix {configuration['redis_prefix']!r} send them to "
+        f"Apps with this Redis and the prefix {prefix!r} send them to "
         "subscribers, which are not counted here.\n"
     )
     return Exit.OK
+
+
+def _try_to_connect(url: str, prefix: str) -> None:
+    """Connect once, so that the command does not wait for a Redis that does not exist.
+
+    Raises:
+        BrokerRefused, BrokerUnavailable: as for the topics of an App.
+    """
+    from ..server.topics.redis.connection import RedisConnection
+
+    connection = RedisConnection(url, prefix, Timing())
+    try:
+        connection.try_to_connect()
+    except BrokerUnavailable as error:
+        raise BrokerUnavailable(
+            f"Redis at {connection.address} is unavailable (--redis, WSFRAME_REDIS): {error} "
+            "Only its own process can publish to an App without Redis."
+        ) from None
 
 
 def _publish(

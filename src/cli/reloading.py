@@ -123,12 +123,14 @@ def _restart(changed: str, directory: str) -> NoReturn:
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
-def _files_of(error: BaseException) -> Iterator[str]:
-    """Yield the files in which an error has occurred."""
-    for frame in traceback.extract_tb(error.__traceback__):
-        yield frame.filename
-    if isinstance(error, SyntaxError) and error.filename:
-        yield error.filename
+def _files_of(error: BaseException | None) -> Iterator[str]:
+    """Yield the files in which an error and its causes have occurred."""
+    while error is not None:
+        for frame in traceback.extract_tb(error.__traceback__):
+            yield frame.filename
+        if isinstance(error, SyntaxError) and error.filename:
+            yield error.filename
+        error = error.__cause__
 
 
 def _times(names: Iterable[str]) -> Iterator[tuple[str, int]]:

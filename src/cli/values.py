@@ -15,6 +15,7 @@ from typing import Any
 from ..server.addresses import TrustedNetworks
 from ..server.headers import BY_DEFAULT, added_headers
 from ..server.hosts import Hosts
+from ..server.settings import CLIENT_CERT as NEEDS
 from ..server.sockets.unix import group_number
 
 DECIMAL = re.compile(r"[0-9]{1,9}(\.[0-9]*)?|\.[0-9]+")
@@ -195,6 +196,7 @@ SECRET_URL = Kind("URL", secret=True)
 LOG_LEVEL = Kind("LEVEL", one_of("debug", "info", "warning", "error", "critical"))
 LOG_FORMAT = Kind("FORMAT", one_of("text", "json"))
 SWITCH = Kind("", switch, (bool,))
+CLIENT_CERT = Kind("NEED", one_of(*NEEDS))
 FDS = Kind("N", descriptors, (int, list), _joined, many=True)
 HOSTS = Kind("NAME", hosts, (str, list), _joined, many=True)
 HEADERS = Kind("NAME:VALUE", headers, (dict, str), _lines, many=True)

@@ -184,7 +184,7 @@ class Sock:
         Raises:
             TypeError: the handler is a coroutine function, or the path is missing.
         """
-        check_path_type(path)
+        check_path_type(path, "sock.route")
 
         def register(handler: Handler) -> Handler:
             owner = bp or self.app or self.bp

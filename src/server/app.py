@@ -85,6 +85,7 @@ class App(Service, Routing):
             topic_sizes=topic_sizes,
         )
         Routing.__init__(self, self._topics)
+        self._topics.expect_server()
         self._on_start: list[Callable[[], object]] = []
         self._link: SupervisorLink | None = None  # None outside of a worker process
 
@@ -222,6 +223,7 @@ class App(Service, Routing):
             SystemExit: no worker could be started, or a second signal has forced the end.
         """
         settings = activate(Settings(**options))
+        self._topics.fix()  # also in the parent of workers
         configure_by_default()
         run(partial(serve, self), host, port, workers, settings)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from os import PathLike
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 if TYPE_CHECKING:
     import ssl
@@ -54,4 +54,6 @@ class ServerOptions(CommonOptions, total=False):
     unix_group: str | int | None
     cert: str | PathLike[str] | None
     key: str | PathLike[str] | None
+    client_ca: str | PathLike[str] | None
+    client_cert: Literal["required", "optional"]
     ssl_context: ssl.SSLContext | None

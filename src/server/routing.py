@@ -15,7 +15,7 @@ from wsframe.origins import check_origins
 from .dispatch.routes import Authorize, EventRoute, PageRoute, Routes, WebSocketRoute, check_handler
 from .headers import ON_CONNECTIONS, ON_PAGES, added_headers
 from .heartbeats import encode_heartbeat
-from .http.paths import Path
+from .http.paths import Path, check_path_type
 from .topics.registry import Topics
 from .topics.sources import check_source
 from .topics.topic import Topic
@@ -91,6 +91,7 @@ class Routing:
                 subprotocols or origins are one ``str`` instead of a sequence, or the path is
                 missing.
         """
+        check_path_type(path, "app.websocket")
         pattern = Path(path)
         check_choices(subprotocols, origins)
         check_max_message_size(max_message_size)
@@ -193,6 +194,7 @@ class Routing:
             TypeError: the handler does not accept these arguments or is a coroutine function, the
                 source has an unsupported type, or origins are one ``str`` instead of a sequence.
         """
+        check_path_type(path, "app.sse")
         pattern = Path(path)
         check_origins(origins)
         further = added_headers(headers, ON_CONNECTIONS)

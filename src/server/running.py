@@ -83,11 +83,6 @@ def run(start: StartServer, host: str, port: int, workers: int, settings: Settin
     """
     if workers < 0:
         raise ValueError(f"workers must not be negative: {workers!r}")
-    if threading.current_thread() is not threading.main_thread():
-        raise RuntimeError(
-            "App.run must be called in the main thread, because only that receives signals; "
-            "call App.start in other threads"
-        )
     if workers and not (hasattr(os, "fork") and hasattr(socket, "SO_REUSEPORT")):
         raise OSError(
             errno.ENOTSUP, "workers require os.fork and SO_REUSEPORT, which this platform lacks"
@@ -180,7 +175,9 @@ def _run_workers(
         signals = stack.enter_context(Signals(*STOP_SIGNALS, others=(signal.SIGCHLD, *HANGUP)))
         # The TLS context is created before the fork, so that a client can resume with another
         # worker.
-        current = replace(settings, cert=None, key=None, ssl_context=tls_context(settings))
+        current = replace(
+            settings, cert=None, key=None, client_ca=None, ssl_context=tls_context(settings)
+        )
         listening = listen_for_workers(host, port, settings, workers)
         for each in listening:
             stack.callback(each.close)

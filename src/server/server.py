@@ -38,7 +38,7 @@ from .sockets.listener import BACKLOG, Listener, bound_buffers, disable_delay
 from .sockets.listening import Listening
 from .sockets.peer import Peer
 from .sockets.proxied import ProxiedConnections
-from .sockets.secured import SecuredPeer, SecureSocket
+from .sockets.secured import SecuredPeer, SecureSocket, is_secured
 from .sockets.sink import Sinks
 from .sockets.snapshot import ConnectionInfo, connections_of
 from .sockets.tls import TLSPeer
@@ -270,7 +270,7 @@ class Server:
         Raises:
             RuntimeError: the server is shutting down; the caller still owns the socket.
         """
-        if isinstance(sock, socket.socket):
+        if not is_secured(sock):
             sock.setblocking(False)
             with suppress(OSError):  # the client has disconnected, or the socket is a unix socket
                 disable_delay(sock)
@@ -342,13 +342,13 @@ class Server:
         if not address and self._listening.path:
             address = self._listening.path  # clients of a unix socket rarely have an address
         clients = next(self._next_clients)
-        if not isinstance(sock, socket.socket):
+        if is_secured(sock):
             peer: Peer = SecuredPeer(clients, sock, address)
         elif self._tls is None:
             peer = Peer(clients, sock, address)
         else:
             peer = TLSPeer(clients, sock, address, self._tls, self._handshakes, refuse_plain_http)
-        plain = opening is None and isinstance(sock, socket.socket)
+        plain = opening is None and not is_secured(sock)
         proxied = plain and self._proxied.expect(client_of(address))
         if not self._admission.enter(peer, with_address=not proxied):
             self._reject(sock, address)
@@ -363,7 +363,7 @@ class Server:
         clients.refusals.count(503, CONNECTIONS)
         answer = unavailable(clients)
         peer = Peer(clients, sock, address)
-        if self._tls is not None or not isinstance(sock, socket.socket):
+        if self._tls is not None or is_secured(sock):
             disconnect(sock)
         elif self._admission.may_linger(peer):
             clients.add(peer)

@@ -179,7 +179,8 @@ class Service:
 
         Use it when a session ends or a user is banned. End the session *before* the call, so that
         ``authorize``, or the application's own check, refuses the clients that reconnect. A request
-        that has arrived before the call and is answered after it is refused with 403.
+        that has arrived before the call and is answered after it is refused with 403. If its
+        process receives the closing later, the connection is closed then.
 
         A WebSocket is closed with the code and the reason. An event stream ends for good: its
         client reconnects at most once, and receives 204. Many connections are closed in steps,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from math import isfinite, isnan
 from os import PathLike
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     import ssl
@@ -23,6 +23,7 @@ AT_LEAST_1 = (
     "max_head_size",
     "max_headers",
 )
+CLIENT_CERT = ("required", "optional")
 MAX_SOCKET_BUFFER = 1 << 30  # the system doubles the value and stores it in 32 bits
 
 
@@ -114,9 +115,10 @@ class Settings:
             stopped by a debugger does count.
         loops: number of I/O loops, each in a thread of its own; 0 for one loop, or one per CPU core
             on a Python without a GIL.
-        trusted_proxies: addresses of proxies whose ``X-Forwarded-*`` and ``Forwarded`` headers are
-            trusted, networks such as "10.0.0.0/8", or "unix" for all clients of the unix socket.
-            The proxies must set or remove these headers in every request.
+        trusted_proxies: addresses or networks of proxies whose ``X-Forwarded-*`` and ``Forwarded``
+            headers are trusted; "unix" for all clients of the unix socket. A network is
+            "10.0.0.0/8", for example. The proxies must set or remove these headers in every
+            request.
         proxy_protocol: addresses of proxies that begin each connection with a PROXY header,
             networks, or "unix" for all clients of the unix socket. The header is that of HAProxy's
             PROXY protocol, version 1 or 2, and comes before TLS. Its address replaces that of the
@@ -158,7 +160,13 @@ class Settings:
             process. The process must be root or a member of the group.
         cert: file with a certificate for TLS and its chain.
         key: file with the private key of the certificate; by default the file of the certificate.
-        ssl_context: TLS context, instead of ``cert`` and ``key``.
+        client_ca: file with the certificates of the authorities that issue certificates of clients.
+            OpenSSL verifies the certificate of a client in the handshake, and
+            ``request.client_certificate`` returns it. It requires ``cert``. By default, no
+            certificate is requested.
+        client_cert: "required" or "optional", with ``client_ca``: clients without a certificate are
+            refused, or served. A certificate that is not valid is refused in both cases.
+        ssl_context: TLS context, instead of ``cert``, ``key`` and ``client_ca``.
     """
 
     drain: float = 5.0
@@ -197,6 +205,8 @@ class Settings:
     unix_group: str | int | None = None
     cert: str | PathLike[str] | None = None
     key: str | PathLike[str] | None = None
+    client_ca: str | PathLike[str] | None = None
+    client_cert: Literal["required", "optional"] = "required"
     ssl_context: ssl.SSLContext | None = None
 
     def __post_init__(self) -> None:
@@ -240,7 +250,11 @@ class Settings:
             raise ValueError("unix_mode and unix_group require unix")
         if self.unix_mode is not None and self.unix_mode > 0o777:
             raise ValueError(f"unix_mode must be from 0 to 0o777, as in 0o660: {self.unix_mode:#o}")
-        if self.cert is None and self.key is not None:
-            raise ValueError("key requires cert")
+        for name in ("key", "client_ca"):
+            if self.cert is None and getattr(self, name) is not None:
+                raise ValueError(f"{name} requires cert")
+        if self.client_cert not in CLIENT_CERT:
+            expected = " or ".join(map(repr, CLIENT_CERT))
+            raise ValueError(f"client_cert must be {expected}: {self.client_cert!r}")
         if self.cert is not None and self.ssl_context is not None:
             raise ValueError("cert and ssl_context cannot be combined")

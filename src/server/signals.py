@@ -6,8 +6,9 @@ import os
 import select
 import signal
 import threading
+from _thread import allocate_lock, start_new_thread
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from time import sleep
 from weakref import ref
 
@@ -65,16 +66,29 @@ class Signals:
         self._forcible = forcible
         self._interrupting = False
         self._watching = False
+        self._watcher = allocate_lock()  # the second thread holds this lock
         # A weak reference to the raised exception; it returns None before and after the exception's
         # life.
         self._raised: Callable[[], Interrupted | None] = lambda: None
         self._before: dict[int, signal._HANDLER] = {}
 
     def __enter__(self) -> Signals:
-        """The main thread: install the handlers."""
+        """The main thread: install the handlers.
+
+        Raises:
+            RuntimeError: this is not the main thread.
+        """
         self._waker = Waker(blocking=True)
         sender = self._waker.sender_fileno()
-        self._fd_before = signal.set_wakeup_fd(sender, warn_on_full_buffer=False)
+        try:
+            self._fd_before = signal.set_wakeup_fd(sender, warn_on_full_buffer=False)
+        except ValueError:
+            # The check of Python itself is right also if eventlet has patched threading.
+            self._waker.close()
+            raise RuntimeError(
+                "App.run must be called in the main thread, because only that receives signals; "
+                "call App.start in other threads"
+            ) from None
         self._before = {number: signal.signal(number, self._handle) for number in self._numbers}
         release_in_children(self)
         return self
@@ -91,7 +105,8 @@ class Signals:
         self._waker.close()
 
     def after_fork(self) -> None:
-        """The child of a fork: restore the previous handlers."""
+        """The child of a fork, which has no second thread: restore the previous handlers."""
+        self._watcher = allocate_lock()
         self.__exit__()
 
     @contextmanager
@@ -121,31 +136,38 @@ class Signals:
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
-        """The main thread: run a second thread that interrupts the main thread repeatedly."""
-        watcher = threading.Thread(target=self._watch, name="wsframe-signals", daemon=True)
-        self._watching = True
-        with suppress(RuntimeError):  # the system cannot start another thread
-            watcher.start()
+        """The main thread: run a second thread that interrupts the main thread repeatedly.
+
+        The second thread is not in the list of ``threading``. User code may let gevent or eventlet
+        patch that module, and neither can patch a process with other threads in the list.
+        """
+        self._watching = self._watcher.acquire()
+        try:
+            start_new_thread(self._watch, ())
+        except RuntimeError:  # the system cannot start another thread
+            self._watcher.release()
         try:
             yield
         finally:
             self._watching = False
             self.wake()
-            with suppress(RuntimeError):  # the thread was not started
-                watcher.join()
-            self.wake()  # the thread has discarded earlier wake-ups
+            with self._watcher:  # the thread has ended
+                self.wake()  # the thread has discarded earlier wake-ups
 
     def _watch(self) -> None:
         """The second thread: interrupt the main thread repeatedly after a stop signal."""
         stops = {*self._counted, *HANGUP}
-        # Python writes the number of a signal at its arrival, before the handler runs.
-        while self._watching and stops.isdisjoint(self._waker.drain()):
-            pass
-        while self._watching:
-            for number in AGAIN:
-                # Linux delivers the signal to the main thread if possible.
-                os.kill(os.getpid(), number)
-            sleep(INTERVAL)
+        try:
+            # Python writes the number of a signal at its arrival, before the handler runs.
+            while self._watching and stops.isdisjoint(self._waker.drain()):
+                pass
+            while self._watching:
+                for number in AGAIN:
+                    # Linux delivers the signal to the main thread if possible.
+                    os.kill(os.getpid(), number)
+                sleep(INTERVAL)
+        finally:
+            self._watcher.release()
 
     def fileno(self) -> int:
         """Any thread: return the descriptor to poll; :meth:`wait` returns once it is readable."""

@@ -55,6 +55,8 @@ class Timing:
         position_timeout: time that a subscription waits for an event that its client has received
             and this process has not read yet.
         log_flush_timeout: time that a stop, and the end of the process, wait for the log.
+        unserved_delay: time after the first event in which a server of the app must start.
+            Otherwise a log line states that the event reaches no client.
         log_throttle: minimum interval between two lines of one :class:`ThrottledLog`.
         delivery_slice: time for which a lagging client is sent events before others have their
             turn.
@@ -122,6 +124,7 @@ class Timing:
     handler_grace: float = 0.5
     position_timeout: float = 2.0
     log_flush_timeout: float = 1.0
+    unserved_delay: float = 30.0
     log_throttle: float = 1.0
     delivery_slice: float = 0.002
     publish_lock_timeout: float = 0.1

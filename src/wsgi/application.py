@@ -99,6 +99,20 @@ class Application:
         self._topic = topic
         self._arguments = arguments
 
+    @property
+    def __name__(self) -> str:
+        """Any thread: raise the error for an application in the place of a view.
+
+        Flask reads this attribute of a view function.
+
+        Raises:
+            AttributeError: always.
+        """
+        raise AttributeError(
+            "live.websocket(handler) and live.events(source) are not decorators of a view: call "
+            "them in a view, which returns the result"
+        )
+
     def __call__(self, environ: Environ, start_response: StartResponse) -> Reply:
         """The request's thread: reply to a request (PEP 3333)."""
         return self.open(environ)(environ, start_response)

@@ -242,6 +242,42 @@ def test_a_closing_before_the_loop_receives_closings_is_not_missed(
     run(test)
 
 
+def test_a_closing_by_another_process_ends_the_first_stream(redis_server: RedisServer) -> None:
+    """The process begins to receive closings only with this stream."""
+    here, there = (Topics(redis=redis_server.url) for _ in range(2))
+
+    async def test() -> None:
+        early = stream_of(here.topic("news"), identity="ann")
+        await asyncio.to_thread(there.close_identity, "ann")
+        await asyncio.to_thread(there.flush)
+        request = Request(early)
+        await request.task
+        assert request.body.endswith(b"event: end\nid: :end\n\n")
+
+    run(test)
+    here.close()
+    there.close()
+
+
+def test_a_middleware_may_change_the_headers_of_an_answer(topics: Topics) -> None:
+    topic = topics.topic("news")
+
+    async def test() -> None:
+        early = stream_of(topic, identity="ann")
+        again = stream_of(topic)
+        topics.close_identity("ann")
+        ended = {"headers": [(b"last-event-id", b":end")]}
+        for _ in range(2):
+            for response, scope in (early, {}), (again, ended), (again, {"method": "HEAD"}):
+                request = Request(response, **scope)
+                await request.task
+                headers = request.sent[0]["headers"]
+                assert b"set-cookie" not in dict(headers)
+                headers.append((b"set-cookie", b"session=ann"))
+
+    run(test)
+
+
 def test_many_streams_are_closed_in_steps(topics: Topics) -> None:
     topic = topics.topic("news")
     count = 3 * STEP + 1

@@ -22,7 +22,7 @@ from tests.cli.faults import (
     status_of,
     url_of,
 )
-from tests.support.proxies import Proxy, caddy, caddy_with, caddyfile
+from tests.support.proxies import Proxy, caddy, caddy_version, caddy_with, caddyfile
 from tests.support.serving import Serve
 from tests.support.tools import missing_tool
 from tests.support.waiting import wait_until
@@ -39,6 +39,19 @@ def reverse_proxy(*options: str) -> tuple[str, ...]:
     return ("reverse_proxy 127.0.0.1:{server} {", *options, "}")
 
 
+VERSION = caddy_version()
+# The option that buffers responses.
+BUFFER = "response_buffers 1MiB" if VERSION >= (2, 8) else "buffer_responses"
+# Directives that compress also short responses.
+COMPRESS = (
+    ("encode {", "gzip", "minimum_length 1", "}"),
+    ("encode gzip {", "minimum_length 1", "match {", "header Content-Type *", "}", "}"),
+)
+# Newer versions do not compress a response with ``no-transform``, such as an event stream.
+HONOURS_NO_TRANSFORM = VERSION >= (2, 6, 3)
+UNMARKED = reverse_proxy("header_down -Cache-Control")
+# The finding about a compressed stream: only newer versions flush it.
+COMPRESSED = "The stream is compressed (gzip)" if VERSION >= (2, 9) else "Nothing arrived"
 REFUSED = "The server refused the upgrade"
 # Directives that change a header of the request.
 CHANGES = {
@@ -75,33 +88,21 @@ FAULTS = [
     Fault(
         "streams are buffered",
         "/quiet",
-        reverse_proxy("buffer_responses"),
+        reverse_proxy(BUFFER),
         "No response within",
         "buffering",
     ),
     Fault(
         "streams are buffered in spite of flush_interval",
         "/quiet",
-        reverse_proxy("buffer_responses", "flush_interval -1"),
+        reverse_proxy(BUFFER, "flush_interval -1"),
         "No response within",
         "buffering",
     ),
-    Fault(
-        "streams are compressed",
-        "/stream",
-        ("encode {", "gzip", "minimum_length 1", "}", *CORRECT),
-        "Nothing arrived",
-        "compression",
-    ),
-    Fault(
-        "streams of any type are compressed",
-        "/stream",
-        (
-            *("encode gzip {", "minimum_length 1", "match {", "header Content-Type *", "}", "}"),
-            *CORRECT,
-        ),
-        "Nothing arrived",
-        "compression",
+    *(
+        Fault("streams are compressed", "/stream", (*compress, *server), COMPRESSED, "compression")
+        for compress in COMPRESS
+        for server in ([UNMARKED] if HONOURS_NO_TRANSFORM else [UNMARKED, CORRECT])
     ),
     *(
         Fault(
@@ -147,7 +148,14 @@ def program() -> str:
 
 
 @pytest.mark.parametrize("path", ["/ws", "/stream"])
-@pytest.mark.parametrize("site", [CORRECT, ("encode gzip", *CORRECT)])
+@pytest.mark.parametrize(
+    "site",
+    [
+        CORRECT,
+        ("encode gzip", *CORRECT),
+        *((*compress, *CORRECT) for compress in COMPRESS if HONOURS_NO_TRANSFORM),
+    ],
+)
 def test_a_correct_caddy_has_no_problem(
     run: Run, backend: Backend, program: str, site: tuple[str, ...], path: str
 ) -> None:
@@ -171,7 +179,7 @@ def test_a_fault_of_caddy_is_found_and_its_remedy_cures_it(
         code, report = examine(proxy)
     assert fault.found in report
     assert "nginx:" not in report  # Caddy was recognized
-    assert code == 1
+    assert code == (0 if "note     " in report else 1)
     names = {**backend.names, "PATH": fault.path}
     check_remedy(report, "caddy", fault.remedy, configuration, names, start, examine)
 

@@ -48,7 +48,7 @@ def without(*directives: str) -> tuple[str, ...]:
 REFUSED = "The server refused the upgrade"
 FAULTS = [
     Fault("no upgrade", "/ws", without(*nginx.UPGRADE), REFUSED, "upgrade"),
-    Fault("HTTP/1.0", "/ws", without(VERSION), REFUSED, "upgrade"),
+    Fault("HTTP/1.0", "/ws", (*without(VERSION), "proxy_http_version 1.0;"), REFUSED, "upgrade"),
     Fault("no Upgrade", "/ws", without(UPGRADE), REFUSED, "upgrade"),
     Fault("no Connection", "/ws", without(CONNECTION), REFUSED, "upgrade"),
     *(

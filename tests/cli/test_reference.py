@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import fields
+
 import pytest
 
-from wsframe.cli.options import argument_parser
+from tools import settings_table
+from wsframe.cli.options import SETTINGS, argument_parser
 from wsframe.cli.reference import first_sentences
+from wsframe.server import Settings
 
 
 def documented() -> None:
@@ -41,3 +46,25 @@ def test_every_option_is_described() -> None:
     for action in argument_parser("wsframe serve")._actions:
         assert action.help
         assert not action.help.startswith(" ")
+
+
+def test_the_page_of_the_settings_has_the_current_tables() -> None:
+    page = settings_table.PAGE.read_text("utf-8")
+    assert page == settings_table.updated(page), "run python -m tools.settings_table"
+
+
+def test_the_page_of_the_settings_has_every_setting_and_every_field_once() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| ", settings_table.tables(), re.MULTILINE)
+    assert len(rows) == len(set(rows))
+    assert set(rows) == SETTINGS.keys() | {field.name for field in fields(Settings)}
+
+
+def test_the_tables_show_options_variables_and_defaults() -> None:
+    tables = settings_table.tables()
+    for row in (
+        "| `fds` | `--fd N` | `WSFRAME_FDS` |  | file descriptors of ",
+        '| `heartbeat_event` | `--heartbeat-event TYPE` | `WSFRAME_HEARTBEAT_EVENT` | `""` | type ',
+        "| `access_log` | `--access-log` | `WSFRAME_ACCESS_LOG` | `false` | log ",
+        "| `port` | `--port PORT` | `WSFRAME_PORT` | `9292` | port ",
+    ):
+        assert row in tables

@@ -31,7 +31,7 @@ from wsframe import Close
 from wsframe.cli import loading, serve
 from wsframe.cli.options import SETTINGS
 from wsframe.cli.sources import Configuration
-from wsframe.server import Settings
+from wsframe.server import App, Settings
 from wsframe.server.sockets.listening import Listening
 from wsframe.testing import ReservedPort
 
@@ -243,6 +243,7 @@ def test_an_invalid_argument_is_named_in_one_line(
         (["--host", "no such host", "--workers", "2"], "cannot listen on no such host:9292: "),
         (["--metrics", "numbers"], "--metrics: a path must begin with a slash"),
         (["--metrics", "/"], "--metrics: '/' already has a route"),
+        (["--topic-memory=0"], "--topic-memory: topic_memory must be positive: 0"),
         pytest.param(
             ["--unix", "none/s"],
             "cannot listen on none/s: No such file",
@@ -298,6 +299,22 @@ def test_the_error_names_the_way_to_serve_an_application_of_another_kind(
         with pytest.raises(SystemExit, match=re.escape(remedy)) as exit_:
             loading.start(configuration, Listening, Settings())
         assert str(exit_.value).startswith(f"'{name}' in module 'foreign' is not an App")
+
+
+def test_topic_memory_limits_the_topics_and_otherwise_the_program_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    limits: list[int] = []
+    monkeypatch.setattr(App, "limit_topics", lambda app, memory: limits.append(memory))
+    module = ModuleType("limited")
+    vars(module)["app"] = App(topic_memory=5000)
+    monkeypatch.setitem(sys.modules, "limited", module)
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    values = {name: setting.default for name, setting in SETTINGS.items()}
+    for memory in (None, 10_000):
+        given = {**values, "app": "limited:app", "topic_memory": memory}
+        loading.start(Configuration(given, {}), Listening, Settings()).stop()
+    assert limits == [5000, 10_000]
 
 
 @pytest.mark.parametrize("source", ["WSFRAME_APP", "settings.toml: app"])
@@ -393,8 +410,22 @@ def test_an_error_in_the_users_module_has_its_traceback(directory: Path, workers
     options = ("--port", "0", "--workers", workers)
     result = run([sys.executable, *COMMAND, "broken:app", *options], directory)
     assert result.returncode == 1
-    assert "broken.py" in result.stderr
-    assert result.stderr.count("No module named 'not_there_at_all'") == 1
+    assert result.stderr.splitlines() == [
+        "Traceback (most recent call last):",
+        f'  File "{directory / "broken.py"}", line 1, in <module>',
+        "    import not_there_at_all",
+        "ModuleNotFoundError: No module named 'not_there_at_all'",
+    ]
+
+
+def test_a_syntax_error_in_the_users_module_has_its_file_line_and_caret(directory: Path) -> None:
+    (directory / "broken.py").write_text("import os\nx = 1 +\n")
+    result = run([sys.executable, *COMMAND, "broken:app", "--port", "0"], directory)
+    assert result.returncode == 1
+    file, line, caret, error = result.stderr.splitlines()
+    assert file == f'  File "{directory / "broken.py"}", line 2'
+    assert (line, caret) == ("    x = 1 +", "           ^")
+    assert error == "SyntaxError: invalid syntax"
 
 
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"

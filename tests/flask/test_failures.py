@@ -211,3 +211,11 @@ def test_a_handler_ends_in_its_context_after_a_failing_teardown_function(
     assert client.expect_close().code == 1011
     assert ended.get(timeout=TIMEOUT) == "app"
     log.expect("the handler of /ws failed")
+
+
+@pytest.mark.parametrize("name", ["websocket", "events"])
+def test_a_method_of_live_in_the_place_of_a_view_is_an_error(name: str) -> None:
+    app = Flask(__name__)
+    live = Live(app)
+    with pytest.raises(AttributeError, match="are not decorators of a view: call them in a view"):
+        app.get("/")(getattr(live, name)(function))

@@ -188,7 +188,7 @@ def test_a_route_without_a_path_is_refused(sock: Sock) -> None:
         """Do nothing."""
 
     route: Any = sock.route
-    with pytest.raises(TypeError, match="write the path after the decorator"):
+    with pytest.raises(TypeError, match=r'use @sock.route\("/path"\)'):
         route(handler)
 
 

@@ -169,12 +169,12 @@ def test_the_error_of_a_port_in_use_explains_the_reloader(
 
 def test_a_decorator_without_a_path_is_refused() -> None:
     app: Any = App()
-    for decorator in (app.websocket, app.sse, partial(app.page, body="")):
+    for name in ("websocket", "sse"):
         with pytest.raises(TypeError) as raised:
-            decorator(generator_echo)
-        assert str(raised.value) == (
-            'path must be str, not function; write the path after the decorator, as in ("/path")'
-        )
+            getattr(app, name)(generator_echo)
+        assert str(raised.value) == f'path must be str, not function; use @app.{name}("/path")'
+    with pytest.raises(TypeError, match=r"^path must be str, not function$"):
+        app.page(generator_echo, "")
     with pytest.raises(TypeError, match=r"^path must be str, not int$"):
         app.websocket(42)
 

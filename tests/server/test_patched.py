@@ -7,11 +7,15 @@ uses the functions in Python.
 from __future__ import annotations
 
 import importlib.util
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from tests.support.clients import WebSocketClient
+from tests.support.processes import COMMAND, ServerProcess, run
 from tests.support.tools import missing_tool
 
 PROGRAM = """
@@ -139,3 +143,80 @@ def test_a_process_that_was_patched_after_the_import_is_refused(library: str) ->
     )
     lines = {"gevent or eventlet has patched Python after wsframe was imported: ", "logged"}
     assert set(done.stdout.splitlines()) == lines, done.stderr
+
+
+SCRIPT = """
+import {library}
+{patch}
+from wsframe.server import App
+
+app = App()
+
+@app.websocket("/echo")
+def echo(ws):
+    for message in ws:
+        ws.send(message)
+
+if __name__ == "__main__":
+    app.run(port=0)
+"""
+
+
+@pytest.fixture(params=PATCHES)
+def script(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A program that a library patches, in its own folder."""
+    library = request.param
+    if importlib.util.find_spec(library) is None:
+        missing_tool(library)
+    path = tmp_path / f"with_{library}.py"
+    path.write_text(SCRIPT.format(library=library, patch=PATCHES[library]))
+    return path
+
+
+@pytest.mark.slow
+def test_run_serves_and_stops_in_a_patched_process(script: Path) -> None:
+    with ServerProcess("-W", "ignore", str(script)) as process:
+        client = WebSocketClient(process.port, "/echo")
+        client.send_messages("hello")
+        assert client.next_event() == "hello"
+        assert client.leave().code == 1000
+        process.signal(signal.SIGTERM)
+        code, output = process.wait()
+    assert (code, "ERROR" in output) == (0, False), output
+
+
+COMMANDS = {
+    "with_gevent": "serve it with: python -m gevent.monkey --module wsframe serve with_gevent:app",
+    "with_eventlet": "call app.run() in a program that begins with eventlet.monkey_patch()",
+}
+
+
+# A warning starts the thread of the log before the import.
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [[], ["--workers=2"], ["--redis=redis://:secret@localhost/"]])
+def test_a_program_that_patches_while_the_command_imports_it_is_refused(
+    script: Path, options: list[str]
+) -> None:
+    command = [sys.executable, "-W", "ignore", *COMMAND, f"{script.stem}:app", "--port=0", *options]
+    done = run(command, script.parent)
+    library = script.stem.removeprefix("with_")
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (
+        1,
+        f"the import of {script.stem!r} has patched Python with {library}, but wsframe was "
+        f"imported before: remove the patch, or {COMMANDS[script.stem]}",
+    )
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_the_command_serves_a_program_after_gevent_has_patched(tmp_path: Path) -> None:
+    if importlib.util.find_spec("gevent") is None:
+        missing_tool("gevent")
+    path = tmp_path / "late.py"
+    path.write_text(SCRIPT.format(library="gevent", patch=PATCHES["gevent"]))
+    early = ("-m", "gevent.monkey", "--module", "wsframe", "serve", "late:app", "--port=0")
+    with ServerProcess(*early, directory=tmp_path) as process:
+        client = WebSocketClient(process.port, "/echo")
+        client.send_messages("hello")
+        assert client.next_event() == "hello"
+        client.close()

@@ -8,13 +8,25 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Callable
 
 import pytest
 
 from tests.support.waiting import TIMEOUT
+from wsframe.server import signals as module
 from wsframe.server.signals import AGAIN, Interrupted, Signals
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has other signals")
+
+
+def start_traced(function: Callable[[], None], arguments: tuple[()]) -> None:
+    """Start a thread that coverage measures, unlike the threads of the module ``_thread``."""
+    threading.Thread(target=function, args=arguments).start()
+
+
+@pytest.fixture(autouse=True)
+def traced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "start_new_thread", start_traced)
 
 
 def test_only_the_first_signal_interrupts_user_code() -> None:
@@ -101,10 +113,10 @@ def test_the_exception_is_raised_again_if_a_destructor_has_suppressed_it(
 def test_a_signal_interrupts_user_code_also_if_no_thread_can_be_started(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def fail(thread: threading.Thread) -> None:
+    def fail(function: Callable[[], None], arguments: tuple[()]) -> None:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(threading.Thread, "start", fail)
+    monkeypatch.setattr(module, "start_new_thread", fail)
     with Signals(signal.SIGTERM) as signals, pytest.raises(Interrupted), signals.interrupting():
         signal.raise_signal(signal.SIGTERM)
 

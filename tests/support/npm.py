@@ -19,21 +19,23 @@ KEPT = Path(__file__).parent.parent.parent / "build" / "npm"
 CDN = re.compile(r"https://cdn\.jsdelivr\.net/npm/((?:@[\w-]+/)?[\w.-]+@[\d.]+)/(.+)")
 
 
-def file_of(package: str, name: str) -> bytes:
+def _npm() -> str:
+    """Return the path of npm; skip the test if it is missing."""
+    return shutil.which("npm") or missing_tool("npm")
+
+
+def file_of(npm: str, package: str, name: str) -> bytes:
     """Return a file of a package, such as "htmx.org@4.0.1"."""
     archive = KEPT / f"{package.strip('@').replace('/', '-').replace('@', '-')}.tgz"
     if not archive.exists():
-        _download(package, archive)
+        _download(npm, package, archive)
     with tarfile.open(archive) as files:
         file = files.extractfile(f"package/{name}")
         assert file is not None
         return file.read()
 
 
-def _download(package: str, archive: Path) -> None:
-    npm = shutil.which("npm")
-    if npm is None:
-        missing_tool("npm")
+def _download(npm: str, package: str, archive: Path) -> None:
     KEPT.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=KEPT) as directory:
         command = [npm, "pack", package, "--silent", "--pack-destination", directory]
@@ -44,12 +46,13 @@ def _download(package: str, archive: Path) -> None:
 
 def serve_cdn(context: BrowserContext) -> None:
     """Answer the requests of pages to the CDN with files of the packages."""
+    npm = _npm()  # a skip inside of a callback would be an error of the browser
 
     def answer(route: Route) -> None:
         match = CDN.fullmatch(route.request.url)
         assert match is not None
         route.fulfill(
-            body=file_of(match[1], match[2]),
+            body=file_of(npm, match[1], match[2]),
             content_type="text/javascript",
             headers={"Access-Control-Allow-Origin": "*"},
         )

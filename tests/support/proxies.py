@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -70,6 +71,15 @@ def nginx() -> str:
 def caddy() -> str | None:
     """Return the path of Caddy; None if it is not installed."""
     return _program("caddy")
+
+
+def caddy_version() -> tuple[int, ...]:
+    """Return the version of Caddy, such as ``(2, 6, 2)``; empty if it is not installed."""
+    program = caddy()
+    if program is None:
+        return ()
+    answer = subprocess.run([program, "version"], capture_output=True, text=True, check=True)
+    return tuple(map(int, re.findall(r"\d+", answer.stdout.partition(" ")[0])))
 
 
 class Proxy:

@@ -113,8 +113,8 @@ REMEDIES = {
             "or remove proxy_ignore_headers X-Accel-Buffering   # if the server sends this header",
         ),
         caddy=(
-            "remove buffer_responses   # in reverse_proxy, Caddy 2.6",
-            "remove response_buffers   # in reverse_proxy, Caddy 2.7 and later",
+            "remove buffer_responses   # in reverse_proxy, before Caddy 2.8",
+            "remove response_buffers   # in reverse_proxy, Caddy 2.6.4 and later",
         ),
         cloudflare=("check that the response has Content-Type: text/event-stream",),
     ),

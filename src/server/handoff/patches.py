@@ -28,8 +28,7 @@ def check_patches() -> None:
         RuntimeError: Python was patched after the import, so a thread that waits would block all
             threads.
     """
-    if queue.SimpleQueue is not SimpleQueue:
-        background.after_fork()  # the thread of the log must be started again
+    if patched_late():
         raise RuntimeError(
             "gevent or eventlet has patched Python after wsframe was imported: call its "
             "monkey.patch_all() before, with gunicorn --preload in its configuration file"
@@ -38,6 +37,15 @@ def check_patches() -> None:
     if replaced:
         names, meanings = " and ".join(replaced), "; ".join(map(MEANINGS.__getitem__, replaced))
         log.warning("%s has patched %s: %s; %s", library, names, meanings, ADVICE)
+
+
+def patched_late() -> str:
+    """Any thread: return the library that has patched Python after wsframe was imported, or ""."""
+    if queue.SimpleQueue is SimpleQueue:
+        return ""
+    background.after_fork()  # the thread of the log must be started again
+    monkey: Any = sys.modules.get("gevent.monkey")
+    return "gevent" if monkey and monkey.is_module_patched("queue") else "eventlet"
 
 
 def _patched() -> tuple[str, list[str]]:

@@ -97,8 +97,12 @@ class Segment:
         return values[::-1]
 
 
-def check_path_type(path: object) -> None:
+def check_path_type(path: object, decorator: str = "") -> None:
     """Any thread: check the type of a path; a function means a decorator without a path.
+
+    Args:
+        path: the path.
+        decorator: the name of the decorator whose argument is the path; "" for another function.
 
     Raises:
         TypeError: the path is not a ``str``.
@@ -106,8 +110,8 @@ def check_path_type(path: object) -> None:
     if isinstance(path, str):
         return
     error = wrong_type("path", "str", path)
-    if callable(path):
-        error = TypeError(f'{error}; write the path after the decorator, as in ("/path")')
+    if decorator and callable(path):
+        error = TypeError(f'{error}; use @{decorator}("/path")')
     raise error
 
 

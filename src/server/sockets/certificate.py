@@ -51,7 +51,22 @@ def tls_context(settings: Settings) -> ssl.SSLContext | None:
             with open(name, "rb"):
                 pass
         raise
+    if settings.client_ca is not None:
+        _verify_clients(context, os.fspath(settings.client_ca), settings.client_cert)
     return context
+
+
+def _verify_clients(context: ssl.SSLContext, authorities: str, certificate: str) -> None:
+    """Let a context request a client's certificate, and verify it with the authorities' file."""
+    _text(authorities)  # OpenSSL's error for a file that cannot be read lacks its name
+    try:
+        context.load_verify_locations(authorities)
+    except ssl.SSLError:
+        raise CertificateError(
+            f"{authorities} does not contain certificates of authorities in PEM format (client_ca)"
+        ) from None
+    optional = certificate == "optional"
+    context.verify_mode = ssl.CERT_OPTIONAL if optional else ssl.CERT_REQUIRED
 
 
 def _refuse() -> NoReturn:

@@ -215,7 +215,7 @@ class Peer(Output):
         """
         if self.state is CLOSED:
             return
-        both_ended = self.state is SHUT and not self._reading
+        both_ended = self._both_ended
         self.state = CLOSED
         self.clear: bool = False
         self._update_interest()
@@ -271,12 +271,17 @@ class Peer(Output):
             return
         settings = self.clients.settings
         timeout = settings.send_timeout if self.state is OPEN else settings.close_timeout
-        held = self._unacknowledged() if self.bytes_out != self.acked else 0
+        if self.bytes_out == self.acked:
+            held = 0
+        elif self._both_ended:
+            held = self._held_at_end()
+        else:
+            held = unacknowledged(self.sock)
         moved = self.note(now, self.bytes_out, held, bool(self._unsent))
         if self.state is not OPEN:
             if moved:
                 self.deadline = max(now, self.caught_up) + timeout
-            if self.state is SHUT and not (self._reading or held):
+            if self._both_ended and not held:
                 self.abort()  # the client has closed its side, and has acknowledged everything
         elif now - self.waiting_since >= timeout:
             self.cut_off(f"acknowledged no data for {timeout:g} s (send_timeout)")
@@ -375,7 +380,7 @@ class Peer(Output):
     def _end_of_input(self) -> None:
         """Handle the end of the client's data; unacknowledged data is still sent."""
         self._reading = 0
-        if self.state is CLOSED or not (self._unsent or self._unacknowledged()):
+        if self.state is CLOSED or not (self._unsent or self._held_at_end()):
             self.abort()
             return
         self._update_interest()
@@ -384,15 +389,19 @@ class Peer(Output):
             session.disconnected()
             self.finish()
 
-    def _unacknowledged(self) -> int:
-        """Return the number of unacknowledged bytes; 0 if the client has reset the connection.
+    @property
+    def _both_ended(self) -> bool:
+        """True if neither side sends new data; the server's may be unacknowledged."""
+        return self.state is SHUT and not self._reading
 
-        Linux reports a number also after a reset. A reset that follows the end of the client's data
-        is not an error of a read, so only SO_ERROR reports it.
+    def _held_at_end(self) -> int:
+        """Return the number of unacknowledged bytes after the client's data; 0 after a reset.
+
+        Linux reports a number also after a reset. A read reports no reset after the end of the
+        client's data, so SO_ERROR must be read. Before that end the reset would be lost with it.
         """
         held = unacknowledged(self.sock)
-        reset = held and not self._reading and self.sock.getsockopt(SOL_SOCKET, SO_ERROR)
-        return 0 if reset else held
+        return 0 if held and self.sock.getsockopt(SOL_SOCKET, SO_ERROR) else held
 
     def _shut_write(self) -> None:
         """Shut down the server's side after the last data; discard data until the client closes."""

@@ -18,6 +18,10 @@ from .output import Transport
 from .peer import Peer
 
 if TYPE_CHECKING:
+    import socket
+
+    from typing_extensions import TypeIs
+
     from ..handoff.task import Task
     from .peer import Connections
     from .session import Session
@@ -33,6 +37,14 @@ class SecureSocket(Transport, Protocol):
     def pending(self) -> int: ...
 
     def unwrap(self) -> object: ...
+
+
+def is_secured(sock: socket.socket | SecureSocket) -> TypeIs[SecureSocket]:
+    """Any thread: return True for a TLS socket.
+
+    The classes of plain sockets differ if eventlet has patched the module ``socket``.
+    """
+    return hasattr(sock, "unwrap")
 
 
 class TLSSocket:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Callable, Sequence
 from logging import ERROR, WARNING
 from math import inf
@@ -84,9 +84,10 @@ class Closings:
         """The child of a fork, and at the beginning: this process has no loops."""
         self._process = token_hex(8)
         # Reentrant, because a signal handler may close an identity.
-        self._lock = threading.RLock()  # protects _receivers and _latest
+        self._lock = threading.RLock()  # protects _receivers, _latest and _order
         self._receivers: tuple[Close, ...] = ()
-        self._latest: OrderedDict[str, float] = OrderedDict()  # the times of the latest closings
+        self._latest: dict[str, float] = {}  # the times of the latest closings
+        self._order: deque[tuple[float, str]] = deque()  # all closings, the oldest first
         self._following = False
         self._since = (0, 0)  # earlier closings concern none of the connections
         self._seen = (0, 0)  # the place of the newest entry in the log; (0, 0) before it is loaded
@@ -136,25 +137,39 @@ class Closings:
             self.receive(*closing)
 
     def closed_since(self, identity: str, moment: float) -> bool:
-        """Any thread: return True if an identity was closed after this monotonic time."""
+        """Any thread: return True if an identity was closed after this monotonic time.
+
+        If another process has closed it, and the closing arrives after this call, the identity's
+        connections are closed then.
+        """
+        self._follow(moment)
         return self._latest.get(identity, -inf) > moment
 
     def _remember(self, identity: str) -> None:
+        """Any thread: note the time of a closing, and forget the oldest ones."""
+        now = monotonic()
         with self._lock:
-            now = monotonic()
             self._latest[identity] = now
-            self._latest.move_to_end(identity)
-            while (
-                len(self._latest) > MAX_REMEMBERED
-                or next(iter(self._latest.values())) < now - MEMORY
-            ):
-                self._latest.popitem(last=False)
+            self._order.append((now, identity))
+            while self._order:
+                # Removed before the check, because a signal handler may remove others meanwhile.
+                moment, oldest = first = self._order.popleft()
+                if moment >= now - MEMORY and len(self._order) < MAX_REMEMBERED:
+                    self._order.appendleft(first)
+                    break
+                if self._latest.get(oldest) == moment:
+                    del self._latest[oldest]
 
     def follow(self) -> None:
         """Any thread: receive the closings of other processes; without a broker, do nothing."""
+        self._follow(monotonic())
+
+    def _follow(self, moment: float) -> None:
+        """Any thread: receive the closings of other processes after this monotonic time."""
         if not self._following and self._logs.shared is not self._logs.local:
             self._following = True
-            self._since, self._seen = (int(time.time() * 1000), -1), (0, 0)
+            since = time.time() - (monotonic() - moment)
+            self._since, self._seen = (int(since * 1000), -1), (0, 0)
             self._logs.shared.follow(self)
 
     def unfollow(self) -> None:

@@ -46,7 +46,8 @@ class EventsLost(WSFrameError):  # noqa: N818
     """
 
     def __init__(self, count: int, reason: str) -> None:
-        super().__init__(f"{count} published events are lost: {reason}")
+        events = "event is" if count == 1 else "events are"
+        super().__init__(f"{count} published {events} lost: {reason}")
         self.count = count
         self.reason = reason
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from math import inf
 from typing import Any
 from weakref import WeakValueDictionary
 
 from ..forks import recreate_in_children
-from ..reports.loggers import log
+from ..reports.loggers import background, log
 from ..reports.throttled import ThrottledLog
 from ..timing import Timing
 from .closings import CLOSINGS, Closings
@@ -79,6 +80,8 @@ class Topics:
         self._added: dict[str, TopicLog] = {}  # the topics that are being added to self._all
         self._declared: set[TopicLog] = set()
         self._fixed = False
+        # Contains one item until the first event of an app without a server; see expect_server.
+        self._unserved_token: list[None] = []
         self._divided = False  # True if a topic that is not shared must be logged
         self._unused = Unused(sizes)  # protected by self._keeping
         # Topics that have gained their first subscriber or lost their last one, in order. Any
@@ -302,6 +305,32 @@ class Topics:
             self.published += published
             self.dropped += dropped
             self.weight += weight
+
+    def expect_server(self) -> None:
+        """Any thread: log the first event without subscribers if no server of the app starts.
+
+        Such a program publishes for the clients of another process, which it cannot reach without a
+        broker.
+        """
+        self._unserved_token.append(None)
+
+    def reaches_none(self, name: str) -> None:
+        """Any thread, also in a signal handler: an event of a topic has reached no subscriber.
+
+        A program may publish before it starts its server, so the line is logged later, or at the
+        end of the program.
+        """
+        if not self._fixed and self._unserved_token:
+            self._unserved_token.clear()
+            background.call_later(self.timing.unserved_delay, partial(self._log_unserved, name))
+
+    def _log_unserved(self, name: str) -> None:
+        if not self._fixed:
+            log.warning(
+                "the topic %.100r has no subscribers, because no server of its App has started in "
+                "this process; without Redis no other process receives its events: App(redis=...)",
+                name,
+            )
 
     def fair_share(self) -> float:
         """Any thread, also in a signal handler: return the memory that one topic may use."""

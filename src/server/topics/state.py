@@ -45,6 +45,9 @@ class Registry(Protocol):
     def count(self, published: int = 0, dropped: int = 0, weight: int = 0) -> None:
         """Count published events, events that subscribers lost, and bytes of memory."""
 
+    def reaches_none(self, name: str, /) -> None:
+        """Record that an event of a topic in this process has reached no subscriber."""
+
     def fair_share(self) -> float:
         """Return the bytes of memory that the entries of one topic may take now."""
 

@@ -139,6 +139,8 @@ class TopicLog(SubscribedLog, Topic):
             if self._shared.is_crowded(self):
                 self._slow_down()
             published = self._reach(0)
+        elif not (self._subscribers or entry.last):
+            self._registry.reaches_none(self.name)
         return published
 
     def _check_size(self, entry: Entry) -> None:

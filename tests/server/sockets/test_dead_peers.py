@@ -12,8 +12,8 @@ import pytest
 
 from tests.support.certificates import Certificates, resets_under_tls
 from tests.support.clients import Client, Clients, get, upgrade
-from tests.support.handlers import MessageGenerator, generator_echo
-from tests.support.inspection import peers_of
+from tests.support.handlers import Checkpoint, MessageGenerator, generator_echo, websocket_app
+from tests.support.inspection import peers_of, wait_for_disconnects
 from tests.support.serving import Serve
 from tests.support.waiting import TIMEOUT, wait_until
 from wsframe.server import App, EventStream, WebSocket
@@ -156,3 +156,24 @@ def test_a_dead_client_ends_only_its_own_connection(
     wait_until(lambda: peers_of(server) == stay, "only the other connections remain")
     other.send_messages("and now?")
     assert other.next_event() == "and now?"
+
+
+def test_a_client_that_resets_while_it_is_not_read_is_disconnected(
+    serve: Serve, clients: Clients
+) -> None:
+    """The reset is not read, so that only the missing acknowledgements show it."""
+    held = Checkpoint()
+
+    def hold(ws: WebSocket) -> None:
+        ws.send("." * 15_000)  # more than the client's system accepts
+        held.wait()
+
+    server = serve(websocket_app(hold), send_timeout=0.5, ping_interval=0)
+    client = clients.websocket(server, "/echo", receive_buffer=4096)
+    held.wait_until_reached()
+    (peer,) = peers_of(server)
+    client.send_messages(*["." * 60_000] * 5)
+    wait_until(lambda: not peer.reading, "the inbox is full")
+    client.reset()
+    wait_for_disconnects(server)
+    held.release()

@@ -124,6 +124,13 @@ def test_insecure_versions_of_tls_are_refused(files: Path) -> None:
         ({"cert": "cert.pem", "key": "old.pem"}, CertificateError, "old.pem is encrypted"),
         ({"cert": "locked-both.pem"}, CertificateError, "locked-both.pem is encrypted"),
         ({"key": "key.pem"}, ValueError, "key requires cert"),
+        ({"client_ca": "ca.pem"}, ValueError, "client_ca requires cert"),
+        ({"cert": "both.pem", "client_ca": "none.pem"}, FileNotFoundError, "'.*none.pem'"),
+        (
+            {"cert": "both.pem", "client_ca": "key.pem"},
+            CertificateError,
+            "key.pem does not contain certificates of authorities in PEM format",
+        ),
     ],
 )
 def test_an_unusable_certificate_is_refused_and_its_file_is_named(

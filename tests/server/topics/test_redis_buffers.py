@@ -177,7 +177,7 @@ def test_a_server_that_stops_logs_lost_events(
     redis_server.kill()
     app.topic("news").publish("lost")
     server.stop(0.1)
-    log.expect("the server has stopped, and 1 published events are lost: Redis has not")
+    log.expect("the server has stopped, and 1 published event is lost: Redis has not")
 
 
 def test_a_member_that_leaves_after_close_starts_no_thread(streams: RedisStreams) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.clients import Clients, WebSocketClient
+from tests.support.clients import Clients, WebSocketClient, upgrade
 from tests.support.closings import DROPPING, INVALID_CLOSINGS
-from tests.support.handlers import generator_echo
+from tests.support.handlers import Checkpoint, generator_echo
 from tests.support.inspection import topics_of
 from tests.support.log import ServerLog
 from tests.support.redis_server import RedisServer
@@ -94,6 +94,29 @@ def test_closings_from_before_are_not_received(
     there.close_identity("bob")
     bob.expect_close()
     check_open(ann)
+    there.close()
+
+
+def test_a_closing_during_authorize_ends_the_first_connection(
+    serve: Serve, clients: Clients, redis_server: RedisServer
+) -> None:
+    """The process begins to receive closings only when it has a connection with an identity."""
+    held = Checkpoint()
+
+    def wait(request: Request) -> str:
+        held.wait()
+        return user(request)
+
+    here, there = App(redis=redis_server.url), make_app(redis_server)
+    here.websocket("/", authorize=wait)(generator_echo)
+    client = clients.connect(serve(here))
+    client.send(upgrade("/?user=ann"))
+    held.wait_until_reached()
+    there.close_identity("ann")
+    there.flush()
+    held.release()
+    client.read_until(b"\r\n\r\n")
+    client.read_until(b"\x88\x02\x03\xf0")  # a close frame with 1008
     there.close()
 
 
@@ -182,7 +205,7 @@ def test_closings_under_a_key_of_another_type_stop_no_topic(
         line = log.expect("dropping event: Redis rejected the topic ").getMessage()
         assert "has the type string instead of " in line
         here.topic("news").publish("hello")
-        with pytest.raises(EventsLost, match="1 published events are lost: Redis rejected"):
+        with pytest.raises(EventsLost, match="1 published event is lost: Redis rejected"):
             here.flush()
         check_open(client)
         program.delete(key)

@@ -338,7 +338,7 @@ def test_the_number_of_remembered_rejections_is_limited(
         streams.flush(TIMEOUT)
     assert publishes(topics[0], "2")
     assert not publishes(topics[-1], "2")
-    with pytest.raises(EventsLost, match="1 published events are lost"):
+    with pytest.raises(EventsLost, match="1 published event is lost"):
         streams.flush(TIMEOUT)
     log.discard()
 
@@ -421,7 +421,7 @@ def test_an_event_beyond_a_limit_of_redis_affects_no_other(
     assert data_of(here.wait_for_entries(4)) == ["1", "2", "", "3"]
     assert here.entries[2].oldest is not None
     log.expect("dropping event: Redis rejected an event of ")
-    with pytest.raises(EventsLost, match="1 published events are lost: Redis rejected"):
+    with pytest.raises(EventsLost, match="1 published event is lost: Redis rejected"):
         streams.flush(TIMEOUT)
     check_that_others_continue(streams, others)
 
@@ -447,7 +447,7 @@ def test_an_event_that_redis_cannot_parse_is_a_gap(
     here.publish("3")
     assert data_of(here.wait_for_entries(3)) == ["1", "", "3"]
     log.expect("dropping event: Redis rejected an event of ")
-    with pytest.raises(EventsLost, match="1 published events are lost: Redis rejected"):
+    with pytest.raises(EventsLost, match="1 published event is lost: Redis rejected"):
         streams.flush(TIMEOUT)
 
 

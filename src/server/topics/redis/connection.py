@@ -21,7 +21,7 @@ from redis.retry import Retry
 
 from ...reports.loggers import log
 from ...reports.throttled import ThrottledLog
-from ..errors import BrokerRefused
+from ..errors import BrokerRefused, BrokerUnavailable
 from . import scripts
 from .faults import Fault, fault_of, is_wrong_node
 
@@ -194,6 +194,24 @@ class RedisConnection:
         Raises:
             BrokerRefused: this Redis does not support topics.
         """
+        try:
+            self.try_to_connect()
+        except BrokerRefused:
+            raise
+        except BrokerUnavailable as error:
+            text = "Redis at %s is unavailable; topics connect when they are used: %s"
+            log.warning(text, self.address, error)
+            self._next_report = monotonic() + self.timing.redis_report_interval
+        except Exception as error:
+            log.warning("the check of Redis at %s has failed: %s", self.address, error)
+
+    def try_to_connect(self) -> None:
+        """Any thread: connect once.
+
+        Raises:
+            BrokerRefused: this Redis does not support topics.
+            BrokerUnavailable: Redis is unreachable; the text is only the reason.
+        """
         client = self.client("check")
         try:
             self.examine(client)
@@ -204,11 +222,8 @@ class RedisConnection:
             if fault is Fault.REFUSAL:
                 raise BrokerRefused(str(error)) from None
             if fault is Fault.OUTAGE:
-                text = "Redis at %s is unavailable; topics connect when they are used: %s"
-                log.warning(text, self.address, error)
-                self._next_report = monotonic() + self.timing.redis_report_interval
-            else:
-                log.warning("the check of Redis at %s has failed: %s", self.address, error)
+                raise BrokerUnavailable(str(error)) from None
+            raise
         finally:
             with suppress(Exception):
                 client.close()
