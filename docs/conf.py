@@ -13,8 +13,6 @@ from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sphinx.ext.napoleon import GoogleDocstring
-
 from wsframe import __version__
 from wsframe.cli import main
 
@@ -123,6 +121,8 @@ def read_property(
 ) -> None:
     """Format the docstring of a property like that of a method, with its sections."""
     if what == "property":
+        from sphinx.ext.napoleon import GoogleDocstring  # tests read this file without Sphinx
+
         # After an empty comment, napoleon leaves the rest unchanged.
         lines[:] = [
             "..",

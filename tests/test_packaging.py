@@ -224,8 +224,6 @@ def test_with_an_address_no_relative_link_is_left(sources: Path) -> None:
 
 
 def test_the_documentation_links_to_the_address(sources: Path) -> None:
-    if importlib.util.find_spec("sphinx") is None:
-        missing_tool("sphinx")
     (sources / "docs").mkdir()
     file = sources / "docs" / "conf.py"
     shutil.copy(ROOT / "docs" / "conf.py", file)

@@ -58,9 +58,8 @@ def main(arguments: Sequence[str], prog: str) -> int:
         configuration = resolve(options, REDIS)
     except SourceError as error:
         parser.error(str(error))
-    redis, prefix = configuration["redis"], configuration["redis_prefix"]
-    if redis is None:
-        redis = LOCAL_REDIS
+    given, prefix = configuration["redis"], configuration["redis_prefix"]
+    redis = LOCAL_REDIS if given is None else given
     lines = (line.rstrip("\r\n") for line in sys.stdin)
     try:
         app = App(redis=redis, redis_prefix=prefix)

@@ -151,7 +151,7 @@ class Closings:
         with self._lock:
             self._latest[identity] = now
             self._order.append((now, identity))
-            while self._order:
+            while True:  # it ends at this closing at the latest
                 # Removed before the check, because a signal handler may remove others meanwhile.
                 moment, oldest = first = self._order.popleft()
                 if moment >= now - MEMORY and len(self._order) < MAX_REMEMBERED:

@@ -8,7 +8,8 @@ from ..reports.loggers import log
 from ..reports.throttled import ThrottledLog
 from .errors import BROKER_ERRORS
 
-_broker = ThrottledLog()
+# The errors of the broker in functions of the application.
+broker_errors = ThrottledLog()
 
 
 def log_failure(error: BaseException, text: str, *arguments: object) -> None:
@@ -25,7 +26,7 @@ def log_failure(error: BaseException, text: str, *arguments: object) -> None:
     kind = type(error)
     if issubclass(kind, BROKER_ERRORS):
         text = f"{text} (it may catch %s): %s"
-        _broker.log(ERROR, text, *arguments, kind.__name__, error)
+        broker_errors.log(ERROR, text, *arguments, kind.__name__, error)
         return
     # The class of the exception may define __traceback__ as a property that raises an error.
     traceback = BaseException.__dict__["__traceback__"].__get__(error)

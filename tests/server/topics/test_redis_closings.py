@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from tests.support.serving import Serve
 from tests.support.waiting import TIMEOUT, wait_until
 from wsframe import Close
 from wsframe.server import App, BrokerRefused, EventsLost, Request, Server
-from wsframe.server.topics.closings import CLOSINGS, Closings
+from wsframe.server.topics.closings import CLOSINGS, MAX_REMEMBERED, Closings
 from wsframe.server.topics.entry import Entry
 from wsframe.server.topics.redis.streams import RedisStreams
 from wsframe.server.topics.shared import LocalLog, SharedLog
@@ -298,3 +299,14 @@ def test_the_child_of_a_fork_has_no_receivers(case: Case) -> None:
     case.closings.receive("ann", 1008, "")
     assert not case.closed
     assert case.closings.name == CLOSINGS
+
+
+def test_the_number_of_remembered_closings_is_limited(case: Case) -> None:
+    before = monotonic() - 1
+    for name in ("twice", "once", "twice", *map(str, range(MAX_REMEMBERED - 1))):
+        case.closings.receive(name, 1008, "")
+    assert not case.closings.closed_since("once", before)
+    assert case.closings.closed_since("twice", before)
+    case.closings.receive("newest", 1008, "")
+    assert not case.closings.closed_since("twice", before)
+    assert case.closings.closed_since("newest", before)

@@ -194,7 +194,7 @@ def test_functions_that_fail_in_an_outage_are_logged_without_a_traceback(
 def test_a_flood_of_broker_errors_is_one_line(
     log: ServerLog, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    monkeypatch.setattr(failures, "_broker", ThrottledLog(3 * TIMEOUT))
+    monkeypatch.setattr(failures, "broker_errors", ThrottledLog(3 * TIMEOUT))
     for _ in range(100):
         log_failure(error, "the handler of %s failed", "/")
     log.expect("the handler of / failed (it may catch ")
