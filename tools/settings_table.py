@@ -15,7 +15,7 @@ from wsframe.server import Settings
 
 PAGE = Path(__file__).parent.parent / "docs" / "settings.md"
 BEGIN, END = "<!-- settings -->", "<!-- end of settings -->"
-HEAD = "| setting | option | variable | default | meaning |\n|---|---|---|---|---|"
+HEAD = "| setting | option, variable | default | meaning |\n|---|---|---|---|"
 
 
 def tables() -> str:
@@ -25,7 +25,7 @@ def tables() -> str:
         rows = [_row(each, f"{each.flag} {each.kind.metavar}".rstrip()) for each in settings]
         parts.append(_table(title[0].upper() + title[1:], rows))
     only_in_python = [field.name for field in fields(Settings) if field.name not in SETTINGS]
-    rows = [f"| `{name}` | | | | {FIELDS[name]} |" for name in only_in_python]
+    rows = [f"| `{name}` | | | {_text(FIELDS[name])} |" for name in only_in_python]
     parts.append(_table("Only in Python", rows))
     return "\n\n".join(parts)
 
@@ -42,8 +42,15 @@ def _table(title: str, rows: Iterable[str]) -> str:
 
 def _row(setting: Setting, option: str) -> str:
     default = "" if setting.default is None or setting.default == () else _default(setting.default)
-    meaning = setting.help.replace("*", r"\*")
-    return f"| `{setting.name}` | `{option}` | `{setting.variable}` | {default} | {meaning} |"
+    names = f"`{option}`<br>`{setting.variable}`"
+    return f"| `{setting.name}` | {names} | {default} | {_text(setting.help)} |"
+
+
+def _text(meaning: str) -> str:
+    """Return a description in Markdown; values in quotation marks are code."""
+    parts = re.split('("[^"]*")', meaning)
+    values = (f"`{part}`" if part.startswith('"') else part.replace("*", r"\*") for part in parts)
+    return "".join(values)
 
 
 def _default(value: object) -> str:

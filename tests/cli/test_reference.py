@@ -62,9 +62,9 @@ def test_the_page_of_the_settings_has_every_setting_and_every_field_once() -> No
 def test_the_tables_show_options_variables_and_defaults() -> None:
     tables = settings_table.tables()
     for row in (
-        "| `fds` | `--fd N` | `WSFRAME_FDS` |  | file descriptors of ",
-        '| `heartbeat_event` | `--heartbeat-event TYPE` | `WSFRAME_HEARTBEAT_EVENT` | `""` | type ',
-        "| `access_log` | `--access-log` | `WSFRAME_ACCESS_LOG` | `false` | log ",
-        "| `port` | `--port PORT` | `WSFRAME_PORT` | `9292` | port ",
+        "| `fds` | `--fd N`<br>`WSFRAME_FDS` |  | file descriptors of ",
+        '| `heartbeat_event` | `--heartbeat-event TYPE`<br>`WSFRAME_HEARTBEAT_EVENT` | `""` | type ',
+        "| `access_log` | `--access-log`<br>`WSFRAME_ACCESS_LOG` | `false` | log ",
+        "| `port` | `--port PORT`<br>`WSFRAME_PORT` | `9292` | port ",
     ):
         assert row in tables
