@@ -14,6 +14,7 @@ import pytest
 
 from tests.cli.conftest import Input, Program, Run
 from tests.cli.test_connect_count import NOT_SENT
+from tests.support.certificates import Certificates
 from tests.support.scripted import ScriptedServer, Visit
 from tests.support.serving import Serve
 from tests.support.waiting import TIMEOUT
@@ -311,6 +312,23 @@ def test_a_port_without_tls_is_named(run: Run) -> None:
     assert ran.code == 3
     assert ran.err[1].startswith("  TLS failed: ")
     assert ran.err[1].endswith("(does this port use TLS?)")
+
+
+def test_a_missing_or_refused_certificate_of_the_client_is_named(
+    run: Run, serve: Serve, certificates: Certificates, tmp_path: Path
+) -> None:
+    certificates.write(tmp_path)
+    other = tmp_path / "other"
+    other.mkdir()
+    Certificates().write(other)
+    server = serve(App(), cert=tmp_path / "both.pem", client_ca=tmp_path / "ca.pem")
+    url = (f"wss://localhost:{server.port}/", "--cacert", tmp_path / "ca.pem")
+    ran = run("connect", *map(str, url))
+    assert ran.code == 3
+    assert ran.err[1].endswith("(the server requires a certificate of the client)")
+    ran = run("connect", *map(str, url), "--cert", str(other / "both.pem"))
+    assert ran.code == 3
+    assert ran.err[1].endswith("(the server does not accept the certificate of this client)")
 
 
 def test_an_unknown_host_is_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

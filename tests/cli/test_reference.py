@@ -63,7 +63,8 @@ def test_the_tables_show_options_variables_and_defaults() -> None:
     tables = settings_table.tables()
     for row in (
         "| `fds` | `--fd N`<br>`WSFRAME_FDS` |  | file descriptors of ",
-        '| `heartbeat_event` | `--heartbeat-event TYPE`<br>`WSFRAME_HEARTBEAT_EVENT` | `""` | type ',
+        "| `heartbeat_event` | `--heartbeat-event TYPE`<br>`WSFRAME_HEARTBEAT_EVENT` | "
+        '`""` | type ',
         "| `access_log` | `--access-log`<br>`WSFRAME_ACCESS_LOG` | `false` | log ",
         "| `port` | `--port PORT`<br>`WSFRAME_PORT` | `9292` | port ",
     ):

@@ -113,12 +113,23 @@ def test_an_event_source_receives_the_messages(pages: Pages, tmp_path: Path) -> 
     with AppServer(names["app"], "localhost") as server:
         page = pages.open(f"{server.url}/?name=Ann")
         wait_for_pages(names["room"], 1)
-        page.evaluate(JAVASCRIPT[1].code)
+        page.evaluate(f"() => {{ {JAVASCRIPT[1].code} }}")
         wait_for_pages(names["room"], 2)
-        with page.expect_console_message(lambda message: message.text == "Here: Ann"):
-            names["room"].publish("Ann", event="members")
         send(page, "hello")
         expect(page.locator("li")).to_have_text(["Ann: hello"] * 2)
+
+
+def test_many_visitors_displace_no_message(tmp_path: Path) -> None:
+    names = program(tmp_path, 1, 2)
+    room, present = names["room"], names["present"]
+    with AppServer(names["app"], "localhost") as server:
+        room.publish("hello", event="message")
+        for _ in range(3):
+            guest = server.websocket("/chat?name=Ann")
+            wait_until(lambda: present.members() == ["Ann"], "the guest is a member")
+            guest.close()
+            wait_until(lambda: present.members() == [], "the guest has left")
+        assert (room.stats().history, present.stats().history) == (1, 1)
 
 
 class Room:
@@ -145,7 +156,7 @@ class Room:
 
 def test_the_list_of_members_is_published_until_it_has_not_changed(tmp_path: Path) -> None:
     names = program(tmp_path, 1, 2)
-    names["room"] = names["app"] = room = Room()
+    names["present"] = names["app"] = room = Room()
     names["publish_members"]()
     assert room.done == ["Ann", "stored", "Ann, Bob", "stored"]
 
@@ -166,7 +177,7 @@ def late(members):
 
 def test_two_processes_agree_on_the_members(tmp_path: Path) -> None:
     (tmp_path / "page.html").write_text(HTML[1].code, "utf-8")
-    code = PYTHON[2].code.replace("room.members()", "late(room.members())")
+    code = PYTHON[2].code.replace("present.members()", "late(present.members())")
     (tmp_path / "chat.py").write_text(f"{code}\n{LATE}", "utf-8")
     serve = ("-m", "wsframe", "serve", "chat:app", "--port", "0", "--workers", "2")
     lists: list[str] = []

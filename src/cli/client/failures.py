@@ -19,6 +19,13 @@ EVENT_STREAM = "text/event-stream"
 PAGE_TYPES = ("text/html", "application/xhtml+xml")
 PAGE_BEGINNINGS = ("<!doctype html", "<html")
 REDIRECTS = (301, 302, 303, 307, 308)
+# The causes of TLS alerts of the server, by the reason of the error.
+REFUSED = "the server does not accept the certificate of this client"
+TLS_ADVICE = {
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED": "the server requires a certificate of the client",
+    "TLSV1_ALERT_UNKNOWN_CA": REFUSED,
+    "SSLV3_ALERT_BAD_CERTIFICATE": REFUSED,
+}
 PHRASES = {int(status): status.phrase for status in HTTPStatus}
 
 
@@ -51,7 +58,8 @@ def describe(error: Exception) -> list[str]:
             "authority, --insecure accepts every certificate)"
         ]
     if isinstance(error, ssl.SSLError):
-        return [f"TLS failed: {error.reason or error} (does this port use TLS?)"]
+        advice = TLS_ADVICE.get(error.reason or "", "does this port use TLS?")
+        return [f"TLS failed: {error.reason or error} ({advice})"]
     if isinstance(error, socket.gaierror):
         return [f"the host is unknown: {error.strerror}"]
     if isinstance(error, TimeoutError):
