@@ -153,7 +153,7 @@ def test_an_unusable_certificate_is_refused_and_its_file_is_named(
 
 def test_the_need_for_a_client_certificate_is_checked(files: Path) -> None:
     with pytest.raises(ValueError, match="must be 'required' or 'optional': 'sometimes'"):
-        App().start(cert=files / "both.pem", client_cert="sometimes")
+        App().start(cert=files / "both.pem", client_cert="sometimes")  # type: ignore[arg-type]
 
 
 def test_a_context_and_a_certificate_exclude_each_other(
