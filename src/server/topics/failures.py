@@ -9,7 +9,7 @@ from ..reports.throttled import ThrottledLog
 from .errors import BROKER_ERRORS
 
 # The errors of the broker in functions of the application.
-broker_errors = ThrottledLog()
+broker_errors: ThrottledLog = ThrottledLog()
 
 
 def log_failure(error: BaseException, text: str, *arguments: object) -> None:
