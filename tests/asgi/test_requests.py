@@ -383,7 +383,7 @@ def publish_to_a_closed_loop(topics: Topics) -> None:
     topic = topics.topic("news")
     open_on_a_closed_loop(stream_of(topic))
     assert topics.stats().loops == 1
-    topic.publish("nobody")
+    topic.publish("not received")
     topic.publish("again")
     assert topics.stats().loops == 0
 

@@ -124,7 +124,7 @@ def test_a_client_that_disconnects_leaves_nothing_behind(
             client.reset()
         else:
             client.close()
-    topic.publish("nobody")
+    topic.publish("not received")
     wait_until(lambda: not server.tasks, "all requests have ended")
     assert topics.stats().event_streams == topics.stats().loops == 0
     assert topic.stats().subscribers == 0
